@@ -1,0 +1,90 @@
+"""Frame-averaged graph network with latent frames in every layer."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from eqlib.frames import pca_frames
+from eqlib.geometry import gather_nodes
+from eqlib.models.nbody.networks.base import NBodyNetwork, Particles
+from eqlib.models.nbody.networks.message_passing import (
+    MessagePassing,
+    multilayer_perceptron,
+    pair_invariants,
+)
+
+
+class FAGNN(NBodyNetwork):
+    """Message passing in principal frames that are computed anew from the features of each layer.
+
+    Between layers the channels are read as vectors: they are brought back to the world, averaged
+    over the frames, and expressed in the frames of their own point cloud. Equivariant under E(3)
+    wherever the eigenvalues of all clouds differ.
+
+    Args:
+        width: channels of the node features; a multiple of three.
+        layers: rounds of messages.
+        train_frames: how many of the eight frames each graph draws for a training step; None
+            takes all. Evaluation always averages over all eight.
+
+    Raises:
+        ValueError: ``width`` is not a multiple of three, or ``train_frames`` not in 1 to 8.
+
+    Source:
+        Puny et al., Frame Averaging for Invariant and Equivariant Network Design, ICLR 2022. Here
+        the network predicts the displacement of each particle, the frames of a training step may be
+        drawn at random, and the first linear map of a message is summed from its parts.
+    """
+
+    def __init__(self, width: int = 60, layers: int = 4, train_frames: int | None = None) -> None:
+        super().__init__()
+        if width % 3:
+            raise ValueError(f"width: got {width}, expected a multiple of 3: channels are vectors")
+        if train_frames is not None and not 1 <= train_frames <= 8:
+            raise ValueError(f"train_frames: got {train_frames}, expected 1 to 8 or None")
+        self.train_frames = train_frames
+        self.embed = nn.Linear(6, width)
+        self.layers = nn.ModuleList(MessagePassing(width, 2) for _ in range(layers))
+        self.decode = multilayer_perceptron(width, width, width, 3)
+
+    def predict(self, particles: Particles) -> Float[Tensor, "nodes 3"]:
+        """Return the predicted positions."""
+        edges = pair_invariants(particles)[:, None]
+        centroid, frames = self._frames(particles.points, particles)
+        vectors = torch.stack([particles.points - centroid, particles.velocities], 1)
+        features = self.embed(_to_frames(vectors, frames))
+        for depth, layer in enumerate(self.layers):
+            if depth > 0:
+                vectors = _to_world(features, frames)
+                _, frames = self._frames(vectors, particles)
+                features = _to_frames(vectors, frames)
+            features = layer(features, edges, particles.source, particles.target)
+        return particles.points + _to_world(self.decode(features), frames).squeeze(1)
+
+    def _frames(
+        self, cloud: Float[Tensor, "nodes *vectors 3"], particles: Particles
+    ) -> tuple[Float[Tensor, "nodes 3"], Float[Tensor, "nodes frames 3 3"]]:
+        """Return the centroid of each node's graph, and the frames that this pass averages over."""
+        batch = particles.batch
+        found = pca_frames(cloud, "E(3)", batch=batch, num_graphs=particles.num_graphs, detach=True)
+        frames = found.frames
+        if self.training and self.train_frames is not None:
+            order = torch.rand(frames.shape[:2], device=frames.device).argsort(1)
+            chosen = order[:, : self.train_frames, None, None]
+            frames = frames.gather(1, chosen.expand(-1, -1, 3, 3))
+        return gather_nodes(found.centroid, batch), gather_nodes(frames, batch)
+
+
+def _to_frames(
+    vectors: Float[Tensor, "nodes vectors 3"], frames: Float[Tensor, "nodes frames 3 3"]
+) -> Float[Tensor, "nodes frames channels"]:
+    """Express vectors in every frame, and read their components as channels."""
+    return torch.einsum("nvc,nfcd->nfvd", vectors, frames).flatten(-2)
+
+
+def _to_world(
+    features: Float[Tensor, "nodes frames channels"], frames: Float[Tensor, "nodes frames 3 3"]
+) -> Float[Tensor, "nodes vectors 3"]:
+    """Read channels as vectors in their frame, and average them over the frames."""
+    components = features.unflatten(-1, (-1, 3))
+    return torch.einsum("nfvd,nfcd->nvc", components, frames) / frames.shape[1]
