@@ -12,6 +12,9 @@ from eqlib.models.nbody.networks.message_passing import (
     multilayer_perceptron,
     pair_invariants,
 )
+from eqlib.symmetry import E
+
+GROUP = E(3)
 
 
 class FAGNN(NBodyNetwork):
@@ -66,7 +69,7 @@ class FAGNN(NBodyNetwork):
     ) -> tuple[Float[Tensor, "nodes 3"], Float[Tensor, "nodes frames 3 3"]]:
         """Return the centroid of each node's graph, and the frames that this pass averages over."""
         batch = particles.batch
-        found = pca_frames(cloud, "E(3)", batch=batch, num_graphs=particles.num_graphs, detach=True)
+        found = pca_frames(cloud, GROUP, batch=batch, num_graphs=particles.num_graphs, detach=True)
         frames = found.frames
         if self.training and self.train_frames is not None:
             order = torch.rand(frames.shape[:2], device=frames.device).argsort(1)

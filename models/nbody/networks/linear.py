@@ -8,7 +8,10 @@ from eqlib.models.nbody.networks.base import NBodyNetwork, Particles
 
 
 class Linear(NBodyNetwork):
-    r"""Predict :math:`y_i = x_i + a v_i` with one learned number a, in time units."""
+    r"""Straight flight at the given velocity for one learned time.
+
+    .. math:: y_i = x_i + a v_i
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,0 +1,50 @@
+"""What acts on what, and how to check it: groups, representations, signatures and checks."""
+
+from eqlib.symmetry.elements import Element
+from eqlib.symmetry.equivariance import assert_equivariant, equivariance_error
+from eqlib.symmetry.euclidean import SE, SO, E, O
+from eqlib.symmetry.group import Group, GroupProduct
+from eqlib.symmetry.irreps import Irreps, wigner_matrices
+from eqlib.symmetry.nodes import BatchIndex, EdgeIndex, NodeOrder
+from eqlib.symmetry.parsing import as_group
+from eqlib.symmetry.permutations import Permutations
+from eqlib.symmetry.report import TOLERANCE, EquivarianceReport
+from eqlib.symmetry.representations import (
+    Point,
+    Pseudoscalar,
+    Pseudovector,
+    Representation,
+    RepresentationProduct,
+    Scalar,
+    Vector,
+)
+from eqlib.symmetry.signature import Signature
+
+__all__ = [
+    "SE",
+    "SO",
+    "TOLERANCE",
+    "BatchIndex",
+    "E",
+    "EdgeIndex",
+    "Element",
+    "EquivarianceReport",
+    "Group",
+    "GroupProduct",
+    "Irreps",
+    "NodeOrder",
+    "O",
+    "Permutations",
+    "Point",
+    "Pseudoscalar",
+    "Pseudovector",
+    "Representation",
+    "RepresentationProduct",
+    "Scalar",
+    "Signature",
+    "Vector",
+    "as_group",
+    "assert_equivariant",
+    "equivariance_error",
+    "wigner_matrices",
+]

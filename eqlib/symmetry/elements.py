@@ -1,0 +1,94 @@
+"""Group elements: an orthogonal matrix, a translation and a permutation."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Element:
+    r"""A batch of group elements :math:`g = (R, t, \sigma)`.
+
+    Node :math:`i` at :math:`x_i` moves to slot :math:`\sigma(i)` and to :math:`R x_i + t`.
+
+    Args:
+        rotation: orthogonal matrices; those of determinant -1 reflect.
+        translation: in the unit of the points.
+        permutation: the new slot of each node.
+
+    Raises:
+        ValueError: the parts have different batch shapes.
+
+    Note:
+        A part that is None is absent from the group and acts as the identity.
+    """
+
+    rotation: Float[Tensor, "*batch d d"] | None = None
+    translation: Float[Tensor, "*batch d"] | None = None
+    permutation: Int[Tensor, "*batch nodes"] | None = None
+
+    def __post_init__(self) -> None:
+        if len(set(self._batch_shapes())) > 1:
+            raise ValueError(
+                "Element: rotation, translation and permutation must have one batch shape, "
+                f"but have {', '.join(str(tuple(shape)) for shape in self._batch_shapes())}"
+            )
+
+    def __getitem__(self, index: int) -> "Element":
+        """The elements at ``index`` of the first batch axis."""
+        return Element(*(None if part is None else part[index] for part in self._parts()))
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """Shape of the batch of elements: () for a single one."""
+        return next(iter(self._batch_shapes()), torch.Size())
+
+    @property
+    def determinant(self) -> Float[Tensor, "*batch"]:
+        """Determinant of the rotation: 1, or -1 for a reflection."""
+        if self.rotation is None:
+            return torch.ones(self.batch_shape, dtype=torch.float64, device="cpu")
+        return torch.linalg.det(self.rotation).sign()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What each element of the flattened batch does, such as "rotation + translation".
+
+        The parts are named "reflection" (every matrix of determinant -1) or "rotation",
+        "translation" and "permutation"; an element with none of them is "identity".
+        """
+        moves: dict[str, Tensor] = {}
+        if self.rotation is not None:
+            eye = torch.eye(self.rotation.shape[-1], device=self.rotation.device)
+            moves["reflection"] = self.determinant < 0
+            turned = (self.rotation != eye).flatten(-2).any(-1)
+            moves["rotation"] = turned & ~moves["reflection"]
+        if self.translation is not None:
+            moves["translation"] = (self.translation != 0).any(-1)
+        if self.permutation is not None:
+            slots = torch.arange(self.permutation.shape[-1], device=self.permutation.device)
+            moves["permutation"] = (self.permutation != slots).any(-1)
+        flags = {name: moved.reshape(-1).tolist() for name, moved in moves.items()}
+        labels = (
+            " + ".join(name for name, moved in flags.items() if moved[i])
+            for i in range(self.batch_shape.numel())
+        )
+        return tuple(label or "identity" for label in labels)
+
+    def merge(self, other: "Element") -> "Element":
+        """The element with the parts of both; where both have one, this element's."""
+        pairs = zip(self._parts(), other._parts(), strict=True)
+        return Element(*(theirs if mine is None else mine for mine, theirs in pairs))
+
+    def _parts(self) -> tuple[Tensor | None, ...]:
+        return tuple(getattr(self, field.name) for field in fields(self))
+
+    def _batch_shapes(self) -> list[torch.Size]:
+        axes = (2, 1, 1)
+        return [
+            part.shape[: part.ndim - own]
+            for part, own in zip(self._parts(), axes, strict=True)
+            if part is not None
+        ]

@@ -1,0 +1,240 @@
+"""How group elements act on tensors: scalars, vectors, points, and the products of these."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from eqlib.symmetry.elements import Element
+from eqlib.symmetry.group import Group
+
+
+class Representation(ABC):
+    """How a group acts on one kind of tensor.
+
+    The batch axes of an element are the first axes of the tensor. The result has the dtype of the
+    tensor, but is computed in the higher precision of tensor and element. ``node_axes`` are the
+    axes of the tensor that permutations act on.
+    """
+
+    node_axes: tuple[int, ...] = ()
+
+    @abstractmethod
+    def act(self, element: Element, tensor: Tensor) -> Tensor:
+        """The tensor after ``element`` has acted on it.
+
+        Args:
+            element: a batch of elements; parts that it lacks do nothing.
+            tensor: of this kind; its first axes are the batch axes of ``element``.
+        """
+
+    @abstractmethod
+    def validate(self, name: str, tensor: Tensor, group: Group) -> None:
+        """Refuse a tensor that cannot be of this kind.
+
+        Args:
+            name: what the messages call the tensor.
+            tensor: the tensor.
+            group: the group that is to act on it.
+
+        Raises:
+            ValueError: the tensor has the wrong shape or wrong values.
+            TypeError: the tensor has the wrong dtype.
+        """
+
+    def contains(self, kind: type["Representation"]) -> bool:
+        """Whether this representation, or a factor of it, is of one kind."""
+        return isinstance(self, kind)
+
+    def __mul__(self, other: "Representation") -> "RepresentationProduct":
+        """The representation in which both act on the same tensor."""
+        return RepresentationProduct((self,)) * other
+
+
+@dataclass(frozen=True, repr=False)
+class RepresentationProduct(Representation):
+    """Representations that act on different axes of one tensor: ``Point() * NodeOrder(-2)``.
+
+    Args:
+        factors: at most one of them acts on the components of the tensor.
+
+    Raises:
+        ValueError: two factors act on components, or permutations act on a component axis.
+        TypeError: a factor is no representation.
+    """
+
+    factors: tuple[Representation, ...]
+
+    def __post_init__(self) -> None:
+        for factor in self.factors:
+            if not isinstance(factor, Representation):
+                raise TypeError(f"factors: expected representations, got {factor!r}")
+        components = [factor for factor in self.factors if isinstance(factor, Components)]
+        if len(components) > 1:
+            raise ValueError(
+                f"{self!r}: both {components[0]!r} and {components[1]!r} act on the components; "
+                "give each kind of tensor a name of its own"
+            )
+        axes = tuple(axis for factor in self.factors for axis in factor.node_axes)
+        if -1 in axes and components and components[0].has_axis:
+            raise ValueError(
+                f"{self!r}: the last axis holds the components of {components[0]!r}; "
+                "name the axis of the nodes, such as NodeOrder(-2)"
+            )
+        object.__setattr__(self, "node_axes", axes)
+
+    def __repr__(self) -> str:
+        return " * ".join(map(repr, self.factors))
+
+    def __mul__(self, other: Representation) -> "RepresentationProduct":
+        """The representation in which all factors of both act."""
+        others = other.factors if isinstance(other, RepresentationProduct) else (other,)
+        return RepresentationProduct((*self.factors, *others))
+
+    def contains(self, kind: type[Representation]) -> bool:
+        """Whether a factor is of one kind."""
+        return any(factor.contains(kind) for factor in self.factors)
+
+    def act(self, element: Element, tensor: Tensor) -> Tensor:
+        """All factors act, one after the other."""
+        for factor in self.factors:
+            tensor = factor.act(element, tensor)
+        return tensor
+
+    def validate(self, name: str, tensor: Tensor, group: Group) -> None:
+        """Each factor checks the tensor."""
+        for factor in self.factors:
+            factor.validate(name, tensor, group)
+
+
+class Components(Representation):
+    """The base of representations of rotations, reflections and translations.
+
+    ``has_axis`` tells that the components are the entries of the last axis.
+    """
+
+    has_axis: bool = True
+
+    def size(self, group: Group) -> int | None:
+        """Number of components, None if any number will do."""
+        return group.dimension
+
+    def validate(self, name: str, tensor: Tensor, group: Group) -> None:
+        """Refuse integers and a wrong number of components."""
+        if not tensor.is_floating_point():
+            raise TypeError(
+                f"{name}: {self!r} needs floating-point numbers, got {tensor.dtype}; "
+                "convert with .to(torch.get_default_dtype())"
+            )
+        size = self.size(group)
+        if self.has_axis and (tensor.ndim == 0 or size not in (None, tensor.shape[-1])):
+            raise ValueError(
+                f"{name}: expected shape (..., {size}) for {self!r} under {group!r}, "
+                f"got {tuple(tensor.shape)}"
+            )
+
+
+@dataclass(frozen=True)
+class Scalar(Components):
+    """Numbers that no motion of space changes, of any dtype: charges, energies, masks."""
+
+    has_axis = False
+
+    def act(self, element: Element, tensor: Tensor) -> Tensor:
+        """The tensor itself."""
+        return tensor
+
+    def validate(self, name: str, tensor: Tensor, group: Group) -> None:
+        """Every tensor will do."""
+
+
+@dataclass(frozen=True)
+class Pseudoscalar(Components):
+    """Numbers that change sign under reflections: signed volumes, chirality."""
+
+    has_axis = False
+
+    def act(self, element: Element, tensor: Tensor) -> Tensor:
+        r"""The numbers :math:`\det(R)\, s`."""
+        return _signed(element, tensor).to(tensor.dtype)
+
+
+@dataclass(frozen=True)
+class Vector(Components):
+    """Vectors, components in the last axis: velocities, forces, differences of points."""
+
+    def act(self, element: Element, tensor: Tensor) -> Tensor:
+        r"""The vectors :math:`R v`."""
+        return _rotated(element, tensor).to(tensor.dtype)
+
+
+@dataclass(frozen=True)
+class Pseudovector(Components):
+    """Axial vectors, components in the last axis: angular momenta, magnetic fields."""
+
+    def act(self, element: Element, tensor: Tensor) -> Tensor:
+        r"""The vectors :math:`\det(R)\, R v`."""
+        return _signed(element, _rotated(element, tensor)).to(tensor.dtype)
+
+
+@dataclass(frozen=True)
+class Point(Components):
+    """Positions, coordinates in the last axis: the representation that translations move."""
+
+    def act(self, element: Element, tensor: Tensor) -> Tensor:
+        r"""The points :math:`R x + t`."""
+        points = _rotated(element, tensor)
+        if element.translation is not None:
+            translation = element.translation.to(tensor.device)
+            points = points + spread(translation, points, own_axes=1)
+        return points.to(tensor.dtype)
+
+
+def rotate_rows(matrix: Tensor, tensor: Tensor) -> Tensor:
+    """Apply matrices (*batch, d, d) to the last axis of a tensor (*batch, ..., d).
+
+    Args:
+        matrix: one matrix per entry of the batch.
+        tensor: rows that the matrix of their batch entry acts on.
+
+    Returns:
+        The tensor in the higher precision of both.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    axes = matrix.ndim - 2
+    if tensor.shape[:axes] != matrix.shape[:-2] or tensor.shape[-1:] != matrix.shape[-1:]:
+        raise ValueError(
+            f"tensor: shape {tuple(tensor.shape)} does not fit matrices of shape "
+            f"{tuple(matrix.shape)}: their batch axes come first, their columns last"
+        )
+    dtype = torch.promote_types(matrix.dtype, tensor.dtype)
+    rows = (*tensor.shape[:axes], prod(tensor.shape[axes:-1]), tensor.shape[-1])
+    matrix = matrix.to(tensor.device, dtype)
+    return (tensor.to(dtype).reshape(rows) @ matrix.mT).reshape(tensor.shape)
+
+
+def spread(part: Tensor, tensor: Tensor, own_axes: int) -> Tensor:
+    """Insert axes of length 1 after the batch axes, so that ``part`` broadcasts over ``tensor``.
+
+    Args:
+        part: per-element values (*batch, *own).
+        tensor: values (*batch, ..., *own).
+        own_axes: the number of axes after the batch.
+    """
+    batch = part.ndim - own_axes
+    middle = (1,) * (tensor.ndim - part.ndim)
+    return part.reshape(*part.shape[:batch], *middle, *part.shape[batch:])
+
+
+def _rotated(element: Element, tensor: Tensor) -> Tensor:
+    return tensor if element.rotation is None else rotate_rows(element.rotation, tensor)
+
+
+def _signed(element: Element, tensor: Tensor) -> Tensor:
+    if element.rotation is None:
+        return tensor
+    return tensor * spread(element.determinant.to(tensor.device), tensor, own_axes=0)

@@ -1,0 +1,150 @@
+"""The arguments of `eqlib train`: its options depend on the task, the model and the preset."""
+
+import argparse
+import inspect
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from jsonargparse import ArgumentParser
+
+from eqlib.models import get_task
+from eqlib.models.training.config import (
+    GROUPS,
+    RunConfig,
+    make_config,
+    override,
+    preset_names,
+    read_preset,
+    read_settings,
+    schema_of,
+)
+from eqlib.models.training.task import Task
+from eqlib.options import (
+    add_options,
+    make_parser,
+    parse_arguments,
+    values_by_group,
+)
+from eqlib.usage import UsageError
+
+_EPILOG = """\
+A preset fills in the options first, then --config, then the command line; the later value counts.
+The folder of a run holds config.yaml, metrics.csv, metrics.jsonl, checkpoints/ and, at the end,
+curves.png, predictions.png, report.md and report.json.
+
+examples:
+  eqlib train {task} --model {model} --preset {preset} --seed 1
+  eqlib train {task} --model {model} --training.learning_rate 5e-4 --out runs/slower
+  eqlib train {task} --model {model} --out runs/slower --resume
+  torchrun --nproc-per-node 2 -m eqlib train {task} --model {model}
+"""
+
+
+class TrainCommand(NamedTuple):
+    """What `eqlib train` is asked to do."""
+
+    config: RunConfig
+    out: Path
+    resume: bool
+    data_dir: Path | None
+
+
+def parse_train(task: str, options: Sequence[str]) -> TrainCommand:
+    """Return what a command line asks for; ``--help`` prints the help and exits.
+
+    Args:
+        task: name of the task, the word after ``eqlib train``.
+        options: the words after it.
+
+    Raises:
+        UsageError: a name is unknown, or a value or a file is wrong.
+    """
+    start = _starting_point(task, options)
+    schema = schema_of(start)
+    parser = _make_parser(start)
+    add_options(parser, schema, _group_titles(start))
+    values = start.to_dict()
+    parser.set_defaults(
+        {f"{group}.{name}": value for group in GROUPS for name, value in values[group].items()}
+    )
+    given = parse_arguments(parser, options, schema)
+    config = override(replace(start, seed=given.seed), values_by_group(schema, given))
+    out = default_folder(config) if given.out is None else Path(given.out)
+    data_dir = None if given.data_dir is None else Path(given.data_dir)
+    return TrainCommand(config, out, given.resume, data_dir)
+
+
+def default_folder(config: RunConfig) -> Path:
+    """Return the folder of a run for which none is named, relative to the current one."""
+    name = f"{config.model}-{config.preset}-seed{config.seed}"
+    return Path("runs") / get_task(config.task).name / name
+
+
+def _starting_point(task: str, options: Sequence[str]) -> RunConfig:
+    """Return the configuration that preset and configuration file give."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in ("--model", "--preset", "--config"):
+        parser.add_argument(name)
+    try:
+        chosen, _ = parser.parse_known_args(options)
+    except argparse.ArgumentError as error:
+        raise UsageError(str(error)) from error
+    content = {} if chosen.config is None else read_settings(Path(chosen.config))
+    if content.get("task", task) != task:
+        raise UsageError(f"{chosen.config} is for {content['task']!r}, not for {task!r}")
+    preset = chosen.preset or content.get("preset", "quick")
+    model = chosen.model or content.get("model")
+    config = make_config(task, model, preset, content.get("seed", 0))
+    return override(config, {g: content[g] for g in GROUPS if g in content}, str(chosen.config))
+
+
+def _make_parser(start: RunConfig) -> ArgumentParser:
+    """Return the parser of the options that all tasks share."""
+    task = get_task(start.task)
+    words = {"task": start.task, "model": start.model, "preset": start.preset}
+    parser = make_parser(
+        f"eqlib train {start.task}",
+        "[--model MODEL] [--preset PRESET] [--seed N] [--out DIR] [--resume] [options]",
+        _description(task),
+        _EPILOG.format(**words),
+    )
+    run = parser.add_argument_group("run")
+    for name, metavar, default, text in (
+        ("model", "MODEL", start.model, "one of the models above"),
+        ("preset", "PRESET", start.preset, "one of the presets above"),
+        ("out", "DIR", None, "folder of the run (default: runs/TASK/MODEL-PRESET-seedN)"),
+        ("data-dir", "DIR", None, "folder of the data (default: the user's cache folder)"),
+        ("config", "FILE", None, "YAML file of options, such as the config.yaml of another run"),
+    ):
+        run.add_argument(f"--{name}", metavar=metavar, default=default, help=text)
+    seed = "seed of the weights, of the order of the data and of all other randomness"
+    run.add_argument("--seed", type=int, default=start.seed, help=seed)
+    run.add_argument("--resume", action="store_true", help="continue the run in the folder")
+    run.add_argument("--traceback", action="store_true", help="show where an error comes from")
+    return parser
+
+
+def _description(task: type[Task]) -> str:
+    """Return what the help says first: the task, its models and its presets."""
+    models = {name: _first_line(model) for name, model in task.models.items()}
+    presets = {name: read_preset(task, name).about for name in preset_names(task)}
+    parts = [_first_line(task)]
+    for title, entries in (("models", models), ("presets", presets)):
+        width = max(map(len, entries))
+        lines = [f"  {name.ljust(width)}  {text}".rstrip() for name, text in entries.items()]
+        parts.append("\n".join([f"{title}:", *lines]))
+    return "\n\n".join(parts)
+
+
+def _first_line(cls: type) -> str:
+    return (inspect.getdoc(cls) or "").partition("\n")[0]
+
+
+def _group_titles(start: RunConfig) -> dict[str, str]:
+    return {
+        "network": f"network: {start.model}",
+        "data": f"data: {get_task(start.task).dataset}",
+        "training": f"training: defaults of {start.model} in preset {start.preset}",
+    }

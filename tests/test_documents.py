@@ -1,0 +1,49 @@
+"""The examples in documents run, and print what the page says."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("docs", "kernels", "models", "benchmarks")
+PAGES = sorted([*ROOT.glob("*.md"), *(p for name in FOLDERS for p in (ROOT / name).rglob("*.md"))])
+EXAMPLE = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```", re.DOTALL)
+EXAMPLES = {
+    str(page.relative_to(ROOT)): found
+    for page in PAGES
+    if (found := EXAMPLE.findall(page.read_text()))
+}
+
+
+def without_rounding(text: str) -> str:
+    """Mask the figures that are rounding errors, and so differ between machines."""
+    text = re.sub(r"\d\.\de-(0[6-9]|1\d)|0\.0e\+00", "rounding", text)
+    return re.sub(r"(radii).*", r"\1 ratios", text)
+
+
+def test_the_readme_has_an_example():
+    assert "README.md" in EXAMPLES
+
+
+@pytest.mark.parametrize("page", list(EXAMPLES))
+def test_examples_print_what_the_page_says(page):
+    scope = {}
+    for code, expected in EXAMPLES[page]:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), torch.random.fork_rng():
+            exec(code, scope)
+        assert without_rounding(printed.getvalue()) == without_rounding(expected)
+
+
+def test_links_lead_somewhere():
+    dead = [
+        f"{page}: {target}"
+        for page in PAGES
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+        if not (page.parent / target).exists()
+    ]
+    assert dead == []
