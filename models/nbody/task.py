@@ -78,7 +78,8 @@ class NBody(Task):
         for dtype in (torch.float32, torch.float64):
             network = copy.deepcopy(model).to(dtype)
             inputs = network_inputs(to_device(everything, device, dtype))
-            report = equivariance_error(network, inputs, SIGNATURE)
+            with torch.no_grad():
+                report = equivariance_error(network, inputs, SIGNATURE)
             errors[str(dtype).removeprefix("torch.")] = report.max
         return errors
 
