@@ -7,7 +7,6 @@ from torch import Tensor
 
 from eqlib.frames.express import from_frames, to_frames
 from eqlib.frames.pca import PCAFrames
-from eqlib.geometry import gather_nodes
 from eqlib.symmetry import BatchIndex, EdgeIndex, Point, Representation, Scalar
 from eqlib.symmetry.representations import spread
 
@@ -113,7 +112,7 @@ class Fold:
         if self.batch is None or level == "graph":
             return None
         if level == "edge" and self.edge_index is not None:
-            return gather_nodes(self.batch, self.edge_index[0])
+            return self.batch[self.edge_index[0]]
         return self.batch
 
 

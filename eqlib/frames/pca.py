@@ -35,6 +35,11 @@ class PCAFrames(NamedTuple):
     def signs(self) -> Float[Tensor, "frames d"]:
         """Signs of the columns of each frame; all +1 in the first row."""
         copies, dimension = self.frames.shape[-3], self.frames.shape[-1]
+        if copies not in (2**dimension, 2 ** (dimension - 1)):
+            raise ValueError(
+                f"frames: expected all {2**dimension} or {2 ** (dimension - 1)} of a cloud in "
+                f"{dimension} dimensions, got {copies}"
+            )
         return _signs(self.frames, dimension, reflections=copies == 2**dimension)
 
 

@@ -177,7 +177,7 @@ def knn_graph(
 
 
 def _nearest(cloud: Cloud, k: int, loop: bool, method: Method, chunk: int) -> Edges:
-    """Search within radii that double until every target has its k neighbours."""
+    """Search within radii that grow until every target has its k neighbours."""
     sizes = cloud.sizes()
     wanted = (sizes if loop else sizes - 1).clamp(max=k)
     if cloud.pbc is not None:
@@ -198,13 +198,17 @@ def _nearest(cloud: Cloud, k: int, loop: bool, method: Method, chunk: int) -> Ed
         targets = targets[~done[targets]]
         if len(targets) == 0:
             break
-        radius = 2 * radius
+        radius = 1.5 * radius
     edges = Edges.concatenate(rounds)
     return edges.select(edges.target.argsort(stable=True))
 
 
 def _spacing(cloud: Cloud, k: int) -> Tensor:
-    """Estimate, from below rather than above, the radius in each graph that holds k nodes."""
+    """Estimate, from below rather than above, the radius in each graph that holds k nodes.
+
+    Half the side of a cube with k nodes at even density. Too small costs another round with few
+    candidates, too large costs many candidates.
+    """
     d = cloud.points.shape[1]
     highest, lowest = (
         sign * segment_max(sign * cloud.points, cloud.graph, cloud.num_graphs) for sign in (1, -1)
@@ -216,7 +220,7 @@ def _spacing(cloud: Cloud, k: int) -> Tensor:
         lengths = torch.where(cloud.pbc, period, torch.minimum(period, extent))
     sizes = cloud.sizes().clamp(min=1)
     lengths = torch.maximum(lengths, lengths.amax(1, keepdim=True) / sizes[:, None])
-    spacing = (lengths * (k / sizes[:, None]) ** (1 / d)).log().mean(1).exp()
+    spacing = 0.5 * (lengths * (k / sizes[:, None]) ** (1 / d)).log().mean(1).exp()
     return torch.where(spacing > 0, spacing, 1.0)
 
 

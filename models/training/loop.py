@@ -222,10 +222,10 @@ class Trainer:
         parts = [f"epoch {self.at.step / self.epoch_steps:.4g}"]
         if record.items:
             seconds = self._clock() - self.at.evaluated
-            parts += [f"{record.items * self.processes.size / seconds:.3g} items/s"]
+            parts += [f"{record.items * self.processes.size / seconds:,.0f} items/s"]
             parts += [f"loss {record.loss_sum / record.items:.4g}"]
         elif row:
-            parts += [f"{row['items_per_second']:.3g} items/s", f"loss {row['train_loss']:.4g}"]
+            parts += [f"{row['items_per_second']:,.0f} items/s", f"loss {row['train_loss']:.4g}"]
         if row:
             parts += [f"valid {name} {row[f'valid_{name}']:.4g} (best {self.at.best:.4g})"]
         return "  ".join(parts)

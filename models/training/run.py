@@ -28,7 +28,7 @@ from eqlib.models.training.loop import Trainer, evaluate_split, float_dtype
 from eqlib.models.training.metrics import read_rows
 from eqlib.models.training.plots import draw_curves
 from eqlib.models.training.progress import say
-from eqlib.models.training.report import versions, write_report
+from eqlib.models.training.report import dataset_checksum, versions, write_report
 from eqlib.models.training.task import Batch, Splits, Task
 
 TIMED_FORWARDS = 30
@@ -140,7 +140,8 @@ def _train(config: RunConfig, out: Path, data_dir: Path | str | None, processes:
         prepare_folder(config, out)
     task = _make_task(config, data_dir)
     with processes.main_first():
-        splits = _place(task.load(), config, processes)
+        loaded = task.load()
+    splits = _place(loaded, config, processes)
     model = _make_model(task, config).to(processes.device)
     trainer = Trainer(task, model, splits, config, processes, out, about)
     checkpoint = newest_of_run(out)
@@ -156,7 +157,8 @@ def _train(config: RunConfig, out: Path, data_dir: Path | str | None, processes:
         for split in (splits.valid, splits.test)
     )
     if processes.is_main:
-        report = _report(trainer, model) | {"valid": valid, "test": test} | about
+        figures = {"valid": valid, "test": test, "data_checksum": dataset_checksum(loaded.test)}
+        report = _report(trainer, model) | figures | about
         advice = "the training is done; make room or mend the permissions, then resume"
         with explain_failure(f"the pictures and the report in {out}", advice):
             _draw(trainer, model)

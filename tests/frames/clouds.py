@@ -42,10 +42,12 @@ def separated(
 
 
 def mlp(width_in: int = 3, width_out: int = 3) -> nn.Sequential:
-    """A network that acts on each point, with weights that do not depend on other tests."""
+    """A network that acts on each point, far from linear, the same at every call."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return nn.Sequential(nn.Linear(width_in, 32), nn.Tanh(), nn.Linear(32, width_out)).double()
+        network = nn.Sequential(nn.Linear(width_in, 32), nn.Tanh(), nn.Linear(32, width_out))
+    network[0].weight.data *= 2
+    return network.double()
 
 
 class MessagePassing(nn.Module):
@@ -54,7 +56,7 @@ class MessagePassing(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.message = mlp(7, 8)
-        self.update = mlp(8 + 4, 10)
+        self.update = mlp(8 + 4, 11)
 
     def forward(
         self,
@@ -70,12 +72,12 @@ class MessagePassing(nn.Module):
         messages = self.message(torch.cat([nodes[source], points[target]], dim=-1))
         features = segment_sum(messages, target, len(points))
         features = self.update(torch.cat([features, nodes], dim=-1))
-        moved, force, spin, energy = features.split([3, 3, 3, 1], dim=-1)
+        moved, force, spin, energy, chirality = features.split([3, 3, 3, 1, 1], dim=-1)
         return {
             "moved": moved,
             "forces": force,
             "energy": segment_sum(energy[:, 0], batch, num_graphs),
             "dipole": segment_sum(force * charges[:, None], batch, num_graphs),
             "spin": segment_sum(spin, batch, num_graphs),
-            "chirality": segment_sum(energy[:, 0] ** 3, batch, num_graphs),
+            "chirality": segment_sum(chirality[:, 0], batch, num_graphs),
         }

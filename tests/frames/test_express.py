@@ -145,6 +145,8 @@ def test_wrong_arguments_are_refused(rng):
         to_frames(torch.zeros(5, 3), Vector(), frames)
     with pytest.raises(ValueError, match=r"\(4, ...\), one row per entry of batch, got \(5, 3\)"):
         to_frames(torch.zeros(5, 3), Vector(), frames, batch)
+    with pytest.raises(ValueError, match="expected all 8 or 4 of a cloud in 3 dimensions, got 3"):
+        to_frames(torch.zeros(2, 5, 3), Vector(), frames._replace(frames=frames.frames[:, :3]))
     with pytest.raises(ValueError, match=r"one copy for each of the 4 frames, got shape \(8, 2, 3"):
         from_frames(torch.zeros(8, 2, 3), Vector(), frames)
     with pytest.raises(TypeError, match="expected floating-point numbers to average"):

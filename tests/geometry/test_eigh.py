@@ -90,6 +90,11 @@ def test_a_bad_matrix_does_not_touch_the_others(bad, rng):
         assert part[1].isnan().all()
 
 
+def test_operator_is_registered_as_torch_expects(rng):
+    matrices = symmetric(rng, 4, 3, 3).requires_grad_()
+    torch.library.opcheck(torch.ops.eqlib.symmetric_eigh.default, (matrices, 1e-6))
+
+
 @pytest.mark.unchecked
 def test_compiles_to_one_graph(rng):
     matrices = symmetric(rng, 4, 3, 3).requires_grad_()

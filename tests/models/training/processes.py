@@ -4,8 +4,9 @@ import multiprocessing
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
@@ -53,14 +54,7 @@ def final_hashes(run: Path, file: str = "model.safetensors") -> dict[str, str]:
 
 def train_until_killed_after(step: int, config: RunConfig, run: Path) -> None:
     """Train, or continue, and die by SIGKILL when a step has been taken."""
-    take = Trainer._train_step
-
-    def take_and_die(self: Trainer, *arguments: Any) -> None:
-        take(self, *arguments)
-        if self.at.step == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    with patch.object(Trainer, "_train_step", take_and_die):
+    with _death_after(step):
         train(config, run, resume=True)
 
 
@@ -92,7 +86,9 @@ def train_without_random_state(config: RunConfig, run: Path) -> None:
         train(config, run, resume=True)
 
 
-def train_together(config: RunConfig, run: Path, size: int, naive: bool = False) -> list[Any]:
+def train_together(
+    config: RunConfig, run: Path, size: int, naive: bool = False, killed_after: int = 0
+) -> list[Any]:
     """Train in several processes, as torchrun would, and return their reports.
 
     Args:
@@ -100,21 +96,47 @@ def train_together(config: RunConfig, run: Path, size: int, naive: bool = False)
         run: its folder.
         size: number of processes.
         naive: each process takes the mean over its own items: the mistake to guard against.
+        killed_after: all processes die when so many steps have been taken.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    return together([(_train_as, rank, size, port, config, run, naive) for rank in range(size)])
+    names = {"WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    calls = [
+        (
+            _train_as_one,
+            names | {"RANK": rank, "LOCAL_RANK": rank},
+            config,
+            run,
+            naive,
+            killed_after,
+        )
+        for rank in range(size)
+    ]
+    return together(calls)
 
 
-def _train_as(
-    rank: int, size: int, port: int, config: RunConfig, run: Path, naive: bool
+def _train_as_one(
+    names: dict[str, Any], config: RunConfig, run: Path, naive: bool, killed_after: int
 ) -> dict[str, Any]:
-    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": port}
-    environment = {name: str(value) for name, value in names.items()}
     weight = (lambda self, mine, items: 1 / max(mine, 1)) if naive else Processes.weight
     with (
-        patch.dict(os.environ, environment | {"MASTER_ADDR": "127.0.0.1"}),
+        patch.dict(os.environ, {name: str(value) for name, value in names.items()}),
         patch.object(Processes, "weight", weight),
+        _death_after(killed_after),
     ):
         return train(config, run, resume=True)
+
+
+@contextmanager
+def _death_after(step: int) -> Iterator[None]:
+    """Kill this process when a step has been taken."""
+    take = Trainer._train_step
+
+    def take_and_die(self: Trainer, *arguments: Any) -> None:
+        take(self, *arguments)
+        if self.at.step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with patch.object(Trainer, "_train_step", take_and_die):
+        yield

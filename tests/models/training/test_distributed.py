@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,7 @@ from eqlib.models.training import train
 from eqlib.models.training.checkpoint import saved_checkpoints
 from eqlib.models.training.distributed import Processes, join_processes
 from eqlib.models.training.metrics import read_rows
-from tests.models.training.processes import (
-    train_together,
-)
+from tests.models.training.processes import final_hashes, train_together
 from tests.models.training.toy import toy_config
 
 # 20 steps in 5 epochs; the last batch of an epoch has one item, so that one process has none
@@ -86,6 +85,16 @@ def test_one_process_keeps_values_to_itself():
 def test_missing_gpu_is_named():
     with pytest.raises(ValueError, match="'cuda' asks for a GPU"), join_processes("cuda"):
         pass
+
+
+@pytest.mark.slow
+def test_processes_that_were_killed_continue_bit_for_bit(tmp_path):
+    config = toy_config(network={"dropout": 0.5}, data={"train": 20}, epochs=2, checkpoint_every=2)
+    train_together(config, tmp_path / "uninterrupted", 2)
+    with pytest.raises(BrokenExecutor):
+        train_together(config, tmp_path / "killed", 2, killed_after=5)
+    train_together(config, tmp_path / "killed", 2)
+    assert final_hashes(tmp_path / "killed") == final_hashes(tmp_path / "uninterrupted")
 
 
 @pytest.mark.slow

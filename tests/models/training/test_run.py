@@ -13,6 +13,7 @@ import yaml
 from eqlib.models.training import CheckpointError, evaluate, load_model, train
 from eqlib.models.training import run as module
 from eqlib.models.training.loop import Trainer
+from eqlib.models.training.report import dataset_checksum
 from tests.models.training.processes import final_hashes, in_child
 from tests.models.training.toy import Toy, toy_config
 
@@ -53,6 +54,7 @@ def test_report_says_what_was_done(finished):
     }
     assert {name: report[name] for name in expected} == expected
     assert report["test"].keys() == report["valid"].keys() == {"mse", "mse_median"}
+    assert report["data_checksum"] == dataset_checksum(Toy().load().test)
     assert report["forward_ms"] > 0
     assert "--training.epochs 6" in report["command"]
     assert report["versions"]["torch"] == torch.__version__
