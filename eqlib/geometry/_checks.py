@@ -4,18 +4,23 @@ import torch
 from torch import Tensor
 
 
-def check_index(index: Tensor, size: int, name: str, size_name: str) -> None:
-    """Raise unless ``index`` is an int64 vector with entries in [0, size).
-
-    The range is read where that costs no synchronisation: on the CPU, outside torch.compile. On
-    CUDA and in compiled code the kernels themselves stop on an entry out of range.
-    """
+def check_vector(index: Tensor, name: str) -> None:
+    """Raise unless ``index`` is an int64 vector."""
     if index.dtype != torch.int64:
         raise TypeError(
             f"{name} has dtype {index.dtype}; expected torch.int64: convert it with .long()"
         )
     if index.ndim != 1:
         raise ValueError(f"{name} has shape {tuple(index.shape)}; expected one dimension")
+
+
+def check_index(index: Tensor, size: int, name: str, size_name: str) -> None:
+    """Raise unless ``index`` is an int64 vector with entries in [0, size).
+
+    The range is read where that costs no synchronisation: on the CPU, outside torch.compile. On
+    CUDA and in compiled code the kernels themselves stop on an entry out of range.
+    """
+    check_vector(index, name)
     if size < 0:
         raise ValueError(f"{size_name} is {size}; expected at least 0")
     readable = index.device.type == "cpu" and not torch.compiler.is_compiling()
@@ -56,7 +61,7 @@ def graph_sizes(batch: Tensor, num_graphs: int | None) -> Tensor:
         TypeError: ``batch`` is not int64.
         ValueError: ``batch`` is not a vector, not sorted, or leaves [0, num_graphs).
     """
-    check_index(batch[:0], 0 if num_graphs is None else num_graphs, "batch", "num_graphs")
+    check_vector(batch, "batch")
     if batch.numel() > 0:
         if bool((batch.diff() < 0).any()):
             raise ValueError(

@@ -1,5 +1,6 @@
 """Batches of point clouds, with or without a lattice: where neighbours are sought."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -33,7 +34,9 @@ class Cloud:
             The scaled cloud and the scaled lengths.
         """
         reach = segment_max(self.points.abs().amax(1), self.graph, self.num_graphs)
-        exponent = torch.maximum(length.frexp()[1], reach.frexp()[1] - 60).clamp(-100, 100)
+        exponent = torch.maximum(length.frexp()[1], reach.frexp()[1] - 60)
+        most = math.frexp(torch.finfo(length.dtype).max)[1] - 28
+        exponent = exponent.clamp(-most, most)
         factor = ((1023 - exponent.long()) << 52).view(torch.float64).to(self.points.dtype)
         cell = None if self.cell is None else self.cell * factor[:, None, None]
         points = self.points * factor[self.graph, None]
@@ -98,9 +101,9 @@ def _lattice(
             f"pbc has shape {tuple(pbc.shape)} and dtype {pbc.dtype}; expected {d} booleans, or "
             f"{d} for each of {num_graphs} graphs"
         )
-    rows = torch.linalg.vector_norm(cell, dim=2, keepdim=True)
-    flat = torch.linalg.det((cell / rows).double()).abs()
-    singular = ((flat < 1e-6) | (rows == 0).any((1, 2))).nonzero()
+    rows = cell.abs().amax(2, keepdim=True)
+    volume = torch.linalg.det((cell / rows).double()).abs()
+    singular = ((volume < 1e-6) | (rows == 0).any(2).any(1)).nonzero()
     if len(singular) > 0:
         raise ValueError(
             f"cell of graph {int(singular[0])} is singular: {cell[singular[0, 0]].tolist()}; "

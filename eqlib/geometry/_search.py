@@ -17,7 +17,7 @@ from eqlib.geometry.segments import segment_max
 Method = Literal["auto", "dense", "cells"]
 
 _BINNED_AXES = 3
-_CELLS_FROM = 300  # nodes per graph, see `python benchmarks/run.py radius_graph`
+_CELLS_FROM = 200  # nodes per graph, see `python benchmarks/run.py radius_graph`
 
 
 class Edges(NamedTuple):
@@ -105,7 +105,7 @@ def _bins(cloud: Cloud, around: Sources, radius: Tensor, method: Method) -> _Bin
     if method == "auto":
         pairs = int((sizes * cloud.sizes()).sum())
         method = "cells" if prefers_cells(pairs, len(around.here)) else "dense"
-    if method == "cells":
+    if method == "cells" and len(around.there) > 0:
         return _cell_bins(cloud, around, radius)
     return _Bins(None, cloud.graph, (sizes.cumsum(0) - sizes)[:, None], sizes[:, None])
 
@@ -116,8 +116,8 @@ def _cell_bins(cloud: Cloud, around: Sources, radius: Tensor) -> _Bins:
     here, there = (x[:, :axes].double() for x in (around.here, around.there))
     lowest = -segment_max(-there, around.graph, cloud.num_graphs)
     extent = segment_max(there, around.graph, cloud.num_graphs) - lowest
-    # Cubes are wider where their numbers would not fit into 63 bits.
-    most = (2**62 / max(cloud.num_graphs, 1)) ** (1 / axes) - 4
+    # Cubes are wider where their numbers would lose precision or not fit into 63 bits.
+    most = min(2.0**20, (2**62 / cloud.num_graphs) ** (1 / axes) - 4)
     width = torch.maximum(extent / most, radius.double()[:, None] * (1 + SLACK))
     width = torch.where(width > 0, width, 1.0)
     # One empty cube on each side keeps the neighbours of a row out of the next row.

@@ -136,13 +136,14 @@ def _own_state(config: RunConfig, processes: Processes) -> Iterator[None]:
 def _train(config: RunConfig, out: Path, data_dir: Path | str | None, processes: Processes) -> None:
     """Carry out a run whose folder has been found fit for it."""
     about = {"command": command_line(config), "versions": versions(), "config": config.to_dict()}
+    task = _make_task(config, data_dir)
+    model = _make_model(task, config)  # a wrong option fails before anything is written
     if processes.is_main:
         prepare_folder(config, out)
-    task = _make_task(config, data_dir)
     with processes.main_first():
         loaded = task.load()
     splits = _place(loaded, config, processes)
-    model = _make_model(task, config).to(processes.device)
+    model.to(processes.device)
     trainer = Trainer(task, model, splits, config, processes, out, about)
     checkpoint = newest_of_run(out)
     if checkpoint:

@@ -3,9 +3,41 @@
 import torch
 from torch import Tensor, nn
 
-from eqlib.geometry import segment_sum
+from eqlib.geometry import complete_graph, segment_sum
+from eqlib.symmetry import (
+    BatchIndex,
+    E,
+    EdgeIndex,
+    NodeOrder,
+    Permutations,
+    Point,
+    Pseudoscalar,
+    Pseudovector,
+    Scalar,
+    Signature,
+    Vector,
+)
 
 GROUPS = ["SO(2)", "O(2)", "SE(2)", "E(2)", "SO(3)", "O(3)", "SE(3)", "E(3)"]
+
+GRAPHS = Signature(
+    E(3) * Permutations(),
+    inputs={
+        "points": Point() * NodeOrder(-2),
+        "charges": Scalar() * NodeOrder(-1),
+        "edge_index": EdgeIndex(),
+        "batch": BatchIndex(),
+    },
+    outputs={
+        "moved": Point() * NodeOrder(-2),
+        "forces": Vector() * NodeOrder(-2),
+        "energy": Scalar(),
+        "dipole": Vector(),
+        "spin": Pseudovector(),
+        "chirality": Pseudoscalar(),
+    },
+)
+LEVELS = dict.fromkeys(("dipole", "spin", "chirality"), "graph")
 
 _CUBE = torch.cartesian_prod(*3 * [torch.tensor([-1.0, 1.0])])
 _RING = torch.stack(
@@ -39,6 +71,20 @@ def separated(
     points = torch.randn(*shape, dimension, dtype=torch.float64, generator=rng)
     turn = torch.linalg.qr(torch.randn(dimension, dimension, dtype=torch.float64, generator=rng)).Q
     return (points * torch.tensor([3.0, 3.0**0.5, 1.0])[:dimension] @ turn + 0.5).to(dtype)
+
+
+def graphs(
+    rng: torch.Generator, sizes: list[int], dtype: torch.dtype = torch.float64
+) -> dict[str, Tensor | int]:
+    """A ragged batch of complete graphs."""
+    batch = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    return {
+        "points": separated(rng, sum(sizes), dtype=dtype),
+        "charges": torch.rand(sum(sizes), dtype=torch.float64, generator=rng).to(dtype),
+        "edge_index": complete_graph(batch, len(sizes)),
+        "batch": batch,
+        "num_graphs": len(sizes),
+    }
 
 
 def mlp(width_in: int = 3, width_out: int = 3) -> nn.Sequential:

@@ -179,3 +179,9 @@ def test_folder_without_permission_is_named(mode):
 def test_folder_below_a_file_is_named():
     with pytest.raises(OSError, match=r"cannot write the run's folder .*: choose another --out"):
         train(CONFIG, Path(__file__) / "run")
+
+
+def test_a_wrong_network_option_leaves_no_run_behind(tmp_path):
+    with pytest.raises(ValueError, match="dropout"):
+        train(toy_config(network={"dropout": 2.0}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
