@@ -15,7 +15,8 @@ torch.backends.cudnn.allow_tf32 = False
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--data", type=Path, default=None, help="folder with the real data sets")
+    # In the form --data=DIR: pytest takes a bare DIR for tests, and seeks its settings beside them.
+    parser.addoption("--data", metavar="DIR", type=Path, help="--data=DIR: folder of real data")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,7 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
         elif "data" in item.keywords and config.getoption("--data") is None:
-            item.add_marker(pytest.mark.skip(reason="needs real data: pytest --data DIR"))
+            item.add_marker(pytest.mark.skip(reason="needs real data: pytest --data=DIR"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -141,9 +141,10 @@ def _ragged_moments(
     )
     points = points / gather_nodes(scale, batch)[:, None]
     centroid = points.new_zeros(num_graphs, points.shape[-1])
-    if centred:
-        centroid = segment_sum(points.sum(1), batch, num_graphs) / count
-        points = points - gather_nodes(centroid, batch)[:, None]
+    for _ in range(2 * centred):  # twice, as the sum over many nodes, one by one, is rounded
+        shift = segment_sum(points.sum(1), batch, num_graphs) / count
+        points = points - gather_nodes(shift, batch)[:, None]
+        centroid = centroid + shift
     covariance = segment_sum(points.mT @ points, batch, num_graphs)
     return centroid * scale, _significant(covariance, count[..., None])
 

@@ -57,6 +57,13 @@ def make_cloud(
         )
     if points.ndim != 2 or points.shape[1] == 0:
         raise ValueError(f"points has shape {tuple(points.shape)}; expected (nodes, d), d >= 1")
+    if cell is not None and (cell.dtype, cell.device) != (points.dtype, points.device):
+        raise TypeError(
+            f"cell is {cell.dtype} on {cell.device} and points {points.dtype} on {points.device}; "
+            "convert one with .to(...)"
+        )
+    if cell is None and pbc is not None:
+        raise ValueError("pbc is given without cell; expected the lattice vectors as well")
     points = points.detach().to(torch.promote_types(points.dtype, torch.float32))
     if batch is None:
         batch = torch.zeros(len(points), dtype=torch.int64, device=points.device)
@@ -71,8 +78,6 @@ def make_cloud(
     num_graphs = len(graph_sizes(batch, num_graphs))
     alive = points.isfinite().all(1)
     repeats = None
-    if cell is None and pbc is not None:
-        raise ValueError("pbc is given without cell; expected the lattice vectors as well")
     if cell is not None:
         cell, repeats = _lattice(cell, pbc, num_graphs, points)
         sound = cell.isfinite().all(2).all(1)
@@ -92,9 +97,7 @@ def _lattice(
             f"cell has shape {tuple(cell.shape)}; expected lattice vectors in rows, ({d}, {d}) or "
             f"one lattice for each graph, ({num_graphs}, {d}, {d})"
         )
-    if not cell.is_floating_point():
-        raise TypeError(f"cell has dtype {cell.dtype}; expected floating point, as points")
-    cell = cell.detach().to(points).expand(num_graphs, d, d)
+    cell = cell.detach().to(points.dtype).expand(num_graphs, d, d)
     pbc = torch.as_tensor([True] * d if pbc is None else pbc, device=points.device)
     if pbc.shape not in ((d,), (num_graphs, d)) or pbc.dtype != torch.bool:
         raise ValueError(

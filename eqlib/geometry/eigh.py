@@ -41,7 +41,8 @@ def symmetric_eigh(
     Note:
         Vectors are defined up to sign, and inside the eigenspace of equal eigenvalues up to a
         rotation. The damped gradient is that of no function: it is biased where two eigenvalues
-        are closer than about ten times ``guard``.
+        are closer than about ten times ``guard``. ``torch.func.grad`` and its kin do not
+        differentiate custom operators, of which this is one; ``torch.autograd.grad`` does.
     """
     if matrices.dtype not in _GUARD:
         raise TypeError(

@@ -129,7 +129,9 @@ class Components(Representation):
                 "convert with .to(torch.get_default_dtype())"
             )
         size = self.size(group)
-        if self.has_axis and (tensor.ndim == 0 or size not in (None, tensor.shape[-1])):
+        # `size not in (None, ...)` takes the wrong branch where torch.compile has a dynamic size
+        wrong = tensor.ndim == 0 or (size is not None and size != tensor.shape[-1])
+        if self.has_axis and wrong:
             raise ValueError(
                 f"{name}: expected shape (..., {size}) for {self!r} under {group!r}, "
                 f"got {tuple(tensor.shape)}"

@@ -218,6 +218,18 @@ def test_clouds_without_extent_have_no_gap_and_coordinate_axes(name):
     torch.testing.assert_close(frames.centroid, expected)
 
 
+@pytest.mark.parametrize("nodes", [2, 3, 1000, 100_000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_rounding_of_the_centroid_gives_coincident_points_no_extent(dtype, nodes):
+    points = torch.tensor([1 / 3, 1e6 / 7], dtype=dtype).expand(nodes, 2)
+    batch = torch.zeros(nodes, dtype=torch.int64)
+    assert pca_frames(points, "SE(2)").gap == 0
+    assert pca_frames(points, "SE(2)", batch=batch, num_graphs=1).gap == 0
+    # control: a small extent is seen
+    apart = points.double() + torch.arange(2 * nodes).reshape(nodes, 2).cos() * 1e-3
+    assert pca_frames(apart, "SE(2)").gap > 0
+
+
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf], ids=str)
 @pytest.mark.parametrize("layout", ["dense", "ragged"])
 def test_a_bad_coordinate_spoils_its_own_cloud_only(layout, bad, rng):

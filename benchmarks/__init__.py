@@ -1,0 +1,1 @@
+"""Operations of eqlib timed against their alternatives; `python benchmarks/run.py --list`."""

@@ -1,0 +1,27 @@
+"""The networks of the N-body task."""
+
+import torch
+
+from benchmarks.registry import Benchmark, Inputs
+from eqlib.models.nbody import NBody
+from eqlib.models.nbody.task import network_inputs
+
+SYSTEMS = 100
+PARTICLES = 5
+
+
+def _systems(generator: torch.Generator) -> Inputs:
+    charges = torch.randint(2, (SYSTEMS, PARTICLES), generator=generator) * 2.0 - 1
+    points, velocities = torch.randn(2, SYSTEMS, PARTICLES, 3, generator=generator)
+    return network_inputs({"charges": charges, "points": points, "velocities": velocities})
+
+
+BENCHMARKS = (
+    Benchmark(
+        name="nbody_forward",
+        tests="tests/models/nbody/test_networks.py",
+        problems={f"{SYSTEMS} systems of {PARTICLES} particles": _systems},
+        implementations=NBody.models,
+        agree=False,
+    ),
+)
