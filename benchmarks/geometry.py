@@ -13,10 +13,12 @@ from eqlib.geometry import gather_nodes, knn_graph, radius_graph, segment_max, s
 CHANNELS = 64
 NEIGHBOURS = 20
 
-# name: (rows, segments)
+# rows and segments by name
 SIZES = {"2,000 x 64 into 500": (2_000, 500), "100,000 x 64 into 10,000": (100_000, 10_000)}
 SORTED = frozenset(f"{size}, sorted" for size in SIZES)
 CLOUDS = {f"{points:,} points, about {NEIGHBOURS} neighbours": points for points in (1_000, 20_000)}
+SMALL_CLOUDS = 100
+DENSE_UP_TO = 5_000  # points; all pairs of more would be timed for minutes
 
 
 def _edges(rows: int, segments: int, ordered: bool, generator: torch.Generator) -> Inputs:
@@ -41,12 +43,20 @@ def _cloud(points: int, generator: torch.Generator) -> Tensor:
     return torch.rand(points, 3, generator=generator) * volume ** (1 / 3)
 
 
-def _radius_problem(points: int, generator: torch.Generator) -> Inputs:
-    return {"points": _cloud(points, generator), "radius": 1.0}
+def _one_cloud(size: Inputs, points: int, generator: torch.Generator) -> Inputs:
+    return {"points": _cloud(points, generator), **size}
 
 
-def _knn_problem(points: int, generator: torch.Generator) -> Inputs:
-    return {"points": _cloud(points, generator), "k": NEIGHBOURS}
+def _small_clouds(size: Inputs, generator: torch.Generator) -> Inputs:
+    points = torch.cat([_cloud(NEIGHBOURS + 1, generator) for _ in range(SMALL_CLOUDS)])
+    batch = torch.arange(SMALL_CLOUDS).repeat_interleave(NEIGHBOURS + 1)
+    return {"points": points, "batch": batch, **size}
+
+
+def _cloud_problems(**size: float) -> dict[str, Callable[[torch.Generator], Inputs]]:
+    problems = {name: partial(_one_cloud, size, points) for name, points in CLOUDS.items()}
+    name = f"{SMALL_CLOUDS} clouds of {NEIGHBOURS + 1} points"
+    return {name: partial(_small_clouds, size), **problems}
 
 
 def _index_add(values: Tensor, index: Tensor, num_segments: int) -> Tensor:
@@ -83,12 +93,18 @@ def _torch_scatter(values: Tensor, index: Tensor, num_segments: int, *, reduce: 
     return result
 
 
+def _gather(values: Tensor, index: Tensor) -> Tensor:
+    return values.gather(0, index[:, None].expand(-1, values.shape[1]))
+
+
 def _indexing(values: Tensor, index: Tensor) -> Tensor:
     return values[index]
 
 
 def _edge_index(search: Callable[..., Any], method: str) -> Callable[..., Tensor]:
     def run(**inputs: Any) -> Tensor:
+        if method == "dense" and len(inputs["points"]) > DENSE_UP_TO:
+            raise NotImplementedError(f"takes too long beyond {DENSE_UP_TO:,} points")
         edge_index: Tensor = search(**inputs, method=method).edge_index
         return edge_index
 
@@ -165,29 +181,29 @@ BENCHMARKS = (
             for rows, segments in SIZES.values()
         },
         implementations={"gather_nodes": gather_nodes},
-        peers={"values[index]": _indexing},
+        peers={"values[index]": _indexing, "gather": _gather},
         passes=("forward", "forward+backward", "double backward"),
         differentiate=("values",),
     ),
     Benchmark(
         name="radius_graph",
         tests="tests/geometry/test_neighbours.py",
-        problems={name: partial(_radius_problem, points) for name, points in CLOUDS.items()},
+        problems=_cloud_problems(radius=1.0),
         implementations={
             method: _edge_index(radius_graph, method) for method in ("auto", "dense", "cells")
         },
-        peers={"scipy cKDTree": if_installed("scipy", _scipy_radius)},
+        peers={"scipy cKDTree": OnlyFor(frozenset(CLOUDS), _scipy_radius)},
         passes=("forward",),
         canonical=_same_order,
     ),
     Benchmark(
         name="knn_graph",
         tests="tests/geometry/test_neighbours.py",
-        problems={name: partial(_knn_problem, points) for name, points in CLOUDS.items()},
+        problems=_cloud_problems(k=NEIGHBOURS),
         implementations={
             method: _edge_index(knn_graph, method) for method in ("auto", "dense", "cells")
         },
-        peers={"scipy cKDTree": if_installed("scipy", _scipy_knn)},
+        peers={"scipy cKDTree": OnlyFor(frozenset(CLOUDS), _scipy_knn)},
         passes=("forward",),
         canonical=_same_order,
     ),

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -63,16 +63,19 @@ def compare(benchmark: Benchmark, problem: str, device: torch.device, repeats: i
     for stage in benchmark.passes:
         runs, notes = _prepare(benchmark, stage, inputs, contenders)
         samples = _sample(runs, device, repeats)
-        reference = samples[next(iter(benchmark.implementations))]
+        reference = samples[benchmark.reference]
         for name in contenders:
             kind = "eqlib" if name in benchmark.implementations else "peer"
-            head = (benchmark.name, problem, stage, name, kind)
+            row = Row(benchmark.name, problem, stage, name, kind)
             if name in notes:
-                rows.append(Row(*head, note=notes[name]))
-            else:
-                peak = _peak_mib(runs[name], device)
-                figures = (*_percentiles(samples[name]), _ratio(samples[name], reference), peak)
-                rows.append(Row(*head, *figures))
+                rows.append(replace(row, note=notes[name]))
+                continue
+            p20, p50, p80 = _percentiles(samples[name])
+            ratio = _ratio(samples[name], reference)
+            peak = _peak_mib(runs[name], device)
+            rows.append(
+                replace(row, p20_ms=p20, p50_ms=p50, p80_ms=p80, ratio=ratio, peak_mib=peak)
+            )
     return rows
 
 
@@ -110,10 +113,7 @@ def _prepare(
         try:
             run = _STAGES[stage](operation, inputs, _leaves(benchmark, operation, inputs))
             answer = run()
-        except RuntimeError as error:
-            # Ours may decline a problem; what else they raise is a fault to be seen.
-            if name in benchmark.implementations and not isinstance(error, NotImplementedError):
-                raise
+        except _excusable(benchmark, name) as error:
             notes[name] = f"{stage}: {str(error).splitlines()[0]}"
             continue
         if benchmark.agree:
@@ -122,6 +122,13 @@ def _prepare(
             _check_agreement(benchmark, f"{name}, {stage}", found, expected)
         runs[name] = run
     return runs, notes
+
+
+def _excusable(benchmark: Benchmark, name: str) -> tuple[type[Exception], ...]:
+    """Return the errors after which the others are timed nevertheless."""
+    if name == benchmark.reference:
+        return ()
+    return (NotImplementedError,) if name in benchmark.implementations else (RuntimeError,)
 
 
 def _leaves(benchmark: Benchmark, operation: Operation, inputs: Inputs) -> list[Tensor]:
@@ -142,7 +149,7 @@ def _backward(operation: Operation, inputs: Inputs, leaves: Sequence[Tensor]) ->
 
     def run() -> Answer:
         output = operation(**inputs)
-        return output, *torch.autograd.grad(output, leaves, cotangent)
+        return output, *torch.autograd.grad(output, leaves, cotangent, allow_unused=True)
 
     return run
 
@@ -187,10 +194,10 @@ def _check_agreement(
     for position, (a, b) in enumerate(zip(found, expected, strict=True)):
         error = _relative_error(a, b)
         if not error <= benchmark.tolerance:  # NaN disagrees
-            first = next(iter(benchmark.implementations))
             what = f"gradient {position}" if position else "output"
             raise DisagreementError(
-                f"{benchmark.name}: {what} of {name} differs from that of {first} by {error:.1e}, "
+                f"{benchmark.name}: {what} of {name} differs from that of "
+                f"{benchmark.reference} by {error:.1e}, "
                 f"relative; expected at most {benchmark.tolerance:.0e}"
             )
 
@@ -206,6 +213,7 @@ def _relative_error(a: Tensor | None, b: Tensor | None) -> float:
         return 0.0
     if not a.is_floating_point():
         return 0.0 if torch.equal(a, b) else math.inf
+    a, b = a.detach(), b.detach()
     scale = b.abs().max().clamp(min=torch.finfo(b.dtype).tiny)
     return float((a - b).abs().max() / scale)
 

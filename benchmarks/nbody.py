@@ -3,7 +3,7 @@
 import torch
 
 from benchmarks.registry import Benchmark, Inputs
-from eqlib.models.nbody import NBody
+from eqlib.models.nbody import EGNN, FAGNN, GNN, Linear
 from eqlib.models.nbody.task import network_inputs
 
 SYSTEMS = 100
@@ -21,7 +21,7 @@ BENCHMARKS = (
         name="nbody_forward",
         tests="tests/models/nbody/test_networks.py",
         problems={f"{SYSTEMS} systems of {PARTICLES} particles": _systems},
-        implementations=NBody.models,
+        implementations={"egnn": EGNN, "gnn": GNN, "fa_gnn": FAGNN, "linear": Linear},
         agree=False,
     ),
 )

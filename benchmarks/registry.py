@@ -33,7 +33,7 @@ class Benchmark:
 
     name: str
     tests: str
-    """File or folder, from the root of the checkout, that must be green before anything is timed."""
+    """File or folder, from the root of the checkout, that must be green before it is timed."""
     problems: Mapping[str, Callable[[torch.Generator], Inputs]]
     """Named arguments, the same for all. They are made on the CPU, then moved to the device."""
     implementations: Mapping[str, Operation | type[nn.Module]]
@@ -49,6 +49,11 @@ class Benchmark:
     """Largest difference from the reference, relative to the largest entry of the reference."""
     canonical: Callable[[Any], torch.Tensor] | None = None
     """Brings an output into the form to compare, such as a set of edges into one order."""
+
+    @property
+    def reference(self) -> str:
+        """Name of the implementation that the others are held against."""
+        return next(iter(self.implementations))
 
     def contenders(self, problem: str) -> Iterator[tuple[str, Operation | str]]:
         """Yield what is to answer a problem by name, or the reason why it cannot."""

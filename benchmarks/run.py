@@ -180,25 +180,28 @@ def _commit() -> str:
 
 
 def make_table(rows: Iterable[Row], title: str) -> Table:
-    """Return the figures of one problem as a table, with a section for each pass."""
-    rows = list(rows)
+    """Return the figures of one problem as a table, with a section for each pass.
+
+    Below it stands why a contender has none.
+    """
+    everything = list(rows)
+    rows = [row for row in everything if not row.note]
+    notes = dict.fromkeys(f"{row.name}: {row.note}" for row in everything if row.note)
     peak = any(not math.isnan(row.peak_mib) for row in rows)
-    table = Table(title=escape(title), title_justify="left")
+    table = Table(title=escape(title), title_justify="left", caption_justify="left")
+    table.caption = escape("\n".join(notes)) or None
     table.add_column("pass", no_wrap=True)
     table.add_column("implementation", overflow="fold")
     for column in ("p20 ms", "p50 ms", "p80 ms", "ratio", *(["peak MiB"] if peak else [])):
         table.add_column(column, justify="right", no_wrap=True)
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         ends = following is not None and following.stage != row.stage
-        if row.note:
-            table.add_row(row.stage, escape(f"{row.name}: {row.note}"), end_section=ends)
-            continue
         figures = [
             *(f"{ms:.3g}" for ms in (row.p20_ms, row.p50_ms, row.p80_ms)),
             f"{row.ratio:.2f}",
         ]
         figures += [f"{row.peak_mib:.1f}"] if peak else []
-        table.add_row(row.stage, row.name, *figures, end_section=ends)
+        table.add_row(row.stage, escape(row.name), *figures, end_section=ends)
     return table
 
 
