@@ -8,7 +8,7 @@ BIN   := $(VENV)/bin
 STAMP := $(VENV)/installed
 DEMO  := runs/demo
 
-PYTEST := OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/pytest $(if $(DATA),--data="$(DATA)")
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest $(if $(DATA),--data="$(DATA)")
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint type test-slow dist clean

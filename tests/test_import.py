@@ -82,7 +82,7 @@ def strays(layer: str, code: str, file: str = "module.py") -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("layer", list(ALLOWED))
+@pytest.mark.parametrize("layer", sorted(ALLOWED))
 def test_files_import_only_what_their_layer_may(layer):
     files = [path for path in FILES if layer_of(path) == layer]
     found = {str(path): strays(layer, path.read_text(), path.name) for path in files}

@@ -51,19 +51,7 @@ def make_cloud(
     pbc: Tensor | Sequence[bool] | None,
 ) -> tuple[Cloud, Tensor]:
     """Check the arguments; return the finite points and which nodes they are."""
-    if not points.is_floating_point():
-        raise TypeError(
-            f"points has dtype {points.dtype}; expected floating point: convert it with .float()"
-        )
-    if points.ndim != 2 or points.shape[1] == 0:
-        raise ValueError(f"points has shape {tuple(points.shape)}; expected (nodes, d), d >= 1")
-    if cell is not None and (cell.dtype, cell.device) != (points.dtype, points.device):
-        raise TypeError(
-            f"cell is {cell.dtype} on {cell.device} and points {points.dtype} on {points.device}; "
-            "convert one with .to(...)"
-        )
-    if cell is None and pbc is not None:
-        raise ValueError("pbc is given without cell; expected the lattice vectors as well")
+    _check_points(points, cell, pbc)
     points = points.detach().to(torch.promote_types(points.dtype, torch.float32))
     if batch is None:
         batch = torch.zeros(len(points), dtype=torch.int64, device=points.device)
@@ -85,6 +73,22 @@ def make_cloud(
         cell = torch.where(sound[:, None, None], cell, torch.eye(points.shape[1]).to(cell))
     nodes = alive.nonzero().squeeze(1)
     return Cloud(points[nodes], batch[nodes], num_graphs, cell, repeats), nodes
+
+
+def _check_points(points: Tensor, cell: Tensor | None, pbc: Tensor | Sequence[bool] | None) -> None:
+    if not points.is_floating_point():
+        raise TypeError(
+            f"points has dtype {points.dtype}; expected floating point: convert it with .float()"
+        )
+    if points.ndim != 2 or points.shape[1] == 0:
+        raise ValueError(f"points has shape {tuple(points.shape)}; expected (nodes, d), d >= 1")
+    if cell is not None and (cell.dtype, cell.device) != (points.dtype, points.device):
+        raise TypeError(
+            f"cell is {cell.dtype} on {cell.device} and points {points.dtype} on {points.device}; "
+            "convert one with .to(...)"
+        )
+    if cell is None and pbc is not None:
+        raise ValueError("pbc is given without cell; expected the lattice vectors as well")
 
 
 def _lattice(

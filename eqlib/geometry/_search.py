@@ -17,7 +17,7 @@ from eqlib.geometry.segments import segment_max
 Method = Literal["auto", "dense", "cells"]
 
 _BINNED_AXES = 3
-_CELLS_FROM = 200  # nodes per graph, see `python benchmarks/run.py radius_graph`
+_CELLS_FROM = 150  # nodes per graph, see `python benchmarks/run.py radius_graph`
 
 
 class Edges(NamedTuple):
@@ -61,6 +61,15 @@ class _Pairs(NamedTuple):
         return _Pairs(*(column.index_select(0, which) for column in self))
 
 
+class _Table(NamedTuple):
+    """The squared distances of each target in a row, filled up with infinity."""
+
+    squared: Tensor  # (targets that have pairs, most pairs)
+    row: Tensor  # (pairs,)
+    first: Tensor  # (targets,) first pair of each
+    number: Tensor  # (targets,) of pairs
+
+
 def neighbours_within(
     cloud: Cloud,
     targets: Tensor,
@@ -86,10 +95,13 @@ def neighbours_within(
     """
     around = sources(cloud, radius)
     bins = _bins(cloud, around, radius, method)
-    found = [
-        _select(pairs, limit, ordered=bins.order is None)
-        for pairs in _near_pairs(cloud, around, bins, targets, radius, loop, chunk)
-    ]
+    found = []
+    for pairs in _near_pairs(cloud, around, bins, targets, radius, loop, chunk):
+        if limit is not None:
+            pairs = _prune(pairs, limit)
+        if bins.order is not None:
+            pairs = pairs.select((pairs.target * len(around.node) + pairs.image).argsort())
+        found.append(pairs if limit is None else _nearest(pairs, limit))
     pairs = _Pairs(*(torch.cat(column) for column in zip(*found, strict=True)))
     offsets = around.offsets(pairs.target, pairs.image)
     return Edges(pairs.target, around.node[pairs.image], offsets)
@@ -216,41 +228,31 @@ def _candidates(bins: _Bins, targets: Tensor) -> tuple[Tensor, Tensor]:
     return row, shift.index_select(0, row) + torch.arange(len(row), device=row.device)
 
 
-def _select(pairs: _Pairs, limit: int | None, ordered: bool) -> _Pairs:
-    """Sort by target and image, or keep the nearest of each target in order of distance."""
-    if limit is not None and len(pairs.target) > 0:
-        near = pairs.squared <= _kth_smallest(pairs, limit)
-        pairs = pairs.select(near.nonzero().squeeze(1))
-    if not ordered:
-        pairs = pairs.select(_lexsort(pairs.image, pairs.target))
-    if limit is None:
-        return pairs
-    pairs = pairs.select(_lexsort(pairs.squared, pairs.target))
-    return pairs.select((_ranks(pairs.target) < limit).nonzero().squeeze(1))
+def _prune(pairs: _Pairs, limit: int) -> _Pairs:
+    """Drop the pairs that are farther than the nearest ``limit`` of their target."""
+    table = _table(pairs)
+    columns = min(max(limit, 1), table.squared.shape[1])
+    farthest = table.squared.topk(columns, largest=False).values[:, -1]
+    near = pairs.squared <= farthest.index_select(0, table.row)
+    return pairs.select(near.nonzero().squeeze(1))
 
 
-def _kth_smallest(pairs: _Pairs, k: int) -> Tensor:
-    """Give each pair the k-th smallest squared distance of its target (the largest if fewer)."""
+def _nearest(pairs: _Pairs, limit: int) -> _Pairs:
+    """Keep the nearest of each target in order of distance, ties as they come."""
+    table = _table(pairs)
+    ranked = table.squared.argsort(dim=1, stable=True)[:, :limit]
+    order = table.first[:, None] + ranked
+    return pairs.select(order[ranked < table.number[:, None]])
+
+
+def _table(pairs: _Pairs) -> _Table:
     _, row, count = pairs.target.unique_consecutive(return_inverse=True, return_counts=True)
-    width = int(count.max())
-    column = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
-    table = pairs.squared.new_full((len(count) * width,), torch.inf)
-    table = table.scatter_(0, row * width + column, pairs.squared).view(-1, width)
-    kth = table.topk(min(max(k, 1), width), largest=False).values[:, -1]
-    return kth.index_select(0, row)
-
-
-def _ranks(sorted_values: Tensor) -> Tensor:
-    """Number the entries of each run of equal values from 0."""
-    _, row, count = sorted_values.unique_consecutive(return_inverse=True, return_counts=True)
-    places = torch.arange(len(row), device=row.device)
-    return places - (count.cumsum(0) - count).index_select(0, row)
-
-
-def _lexsort(minor: Tensor, major: Tensor) -> Tensor:
-    """Order by ``major``, ties by ``minor``, further ties as they come."""
-    order = minor.argsort(stable=True)
-    return order.index_select(0, major.index_select(0, order).argsort(stable=True))
+    start = count.cumsum(0) - count
+    width = int(count.max()) if len(count) > 0 else 1
+    place = row * width + torch.arange(len(row), device=row.device) - start[row]
+    squared = pairs.squared.new_full((len(count) * width,), torch.inf)
+    squared = squared.scatter_(0, place, pairs.squared).view(len(count), width)
+    return _Table(squared, row, start, count)
 
 
 def _sum_of_squares(components: Iterator[Tensor] | tuple[Tensor, ...]) -> Tensor:

@@ -99,7 +99,7 @@ def radius_graph(
             source index; ``loop`` counts as one.
         method: ``dense`` compares all pairs of a graph; ``cells`` sorts nodes into cubes a radius
             wide, of the first three coordinates, and compares adjacent ones, which suits clouds
-            of even density; ``auto`` takes cells for graphs from some 200 nodes on. The answer is
+            of even density; ``auto`` takes cells for graphs from some 150 nodes on. The answer is
             the same.
         chunk: how many candidate pairs to hold at once, which bounds the memory beyond that of
             points, images and edges; by default 2^18 on the CPU, 2^24 elsewhere.

@@ -85,7 +85,7 @@ def test_mlp_fails_under_every_kind_but_the_identity(rng):
         (SE(3), {"rotation", "translation", "rotation + translation"}),
         (Permutations(), {"permutation"}),
     ],
-    ids=str,
+    ids=["SO(3)", "O(3)", "SE(3)", "permutations"],
 )
 def test_mlp_fails_under_the_kinds_of_the_group(group, kinds, rng):
     net = mlp(15, 32, 1)

@@ -56,7 +56,11 @@ def test_signature_keeps_its_own_inputs():
     assert list(kept.inputs) == ["points"]
 
 
-@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps], ids=str)
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.copy, copy.deepcopy, pickle.dumps],
+    ids=["copy", "deepcopy", "pickle"],
+)
 def test_signature_is_copied_and_pickled(duplicate):
     result = duplicate(signature())
     assert (pickle.loads(result) if isinstance(result, bytes) else result) == signature()
