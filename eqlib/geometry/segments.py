@@ -133,8 +133,8 @@ def gather_nodes(
 ) -> Float[Tensor, "edges *features"]:
     r"""Rows of ``values`` by index, :math:`y_i = x_{\text{index}_i}`: the transpose of segment_sum.
 
-    The same as ``values[index]``, with a backward pass several times faster on the CPU
-    (``python benchmarks/run.py gather_nodes``).
+    The same as ``values[index]``, but faster on the CPU, forward and backward (see
+    ``python benchmarks/run.py gather_nodes``), and negative entries are refused.
 
     Args:
         values: one row per node.
@@ -162,7 +162,7 @@ def gather_nodes(
 class _SegmentMax(torch.autograd.Function):
     """Segment maximum with a backward pass of the fast forms.
 
-    That of torch takes ten times as long on the CPU, and gives NaN where the maximum is NaN.
+    That of torch takes more than twice as long on the CPU, and gives NaN where the maximum is NaN.
     """
 
     generate_vmap_rule = True
@@ -179,9 +179,10 @@ class _SegmentMax(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         values, index, largest = ctx.saved_tensors
         (grad,) = grads
-        tied = (values == _take_rows(largest, index)).to(grad.dtype)
-        ties = _add_rows(tied, index, len(largest)).clamp(min=1)
-        return tied * _take_rows((grad / ties).to(grad.dtype), index), None, None, None
+        tied = values == _take_rows(largest, index)
+        ties = _add_rows(tied.to(grad.dtype), index, len(largest)).clamp(min=1)
+        share = _take_rows((grad / ties).to(grad.dtype), index)
+        return torch.where(tied, share, 0.0), None, None, None
 
 
 def _check(values: Tensor, index: Tensor, num_segments: int) -> None:
@@ -198,9 +199,9 @@ def _align(index: Tensor, values: Tensor) -> Tensor:
     return index.reshape(-1, *(1 for _ in values.shape[1:]))
 
 
-# Forms chosen by `python benchmarks/run.py segment_sum gather_nodes segment_max`. In eager mode
-# index_add and index_select lead. Compiled by inductor these two take a negative index to count
-# from the end; scatter_add and gather reject it.
+# In eager mode index_add and index_select are as fast as scatter_add and gather on wide rows, and
+# faster on narrow ones (`python benchmarks/run.py segment_sum gather_nodes`). Compiled by inductor
+# the first two take a negative index to count from the end, which the others reject.
 
 
 def _add_rows(values: Tensor, index: Tensor, num_segments: int) -> Tensor:

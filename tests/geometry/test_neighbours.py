@@ -114,6 +114,13 @@ def test_ties_go_to_the_lower_index(method):
 
 
 @methods
+def test_many_ties_go_to_the_lower_index(method):
+    graph = knn_graph(torch.ones(300, 3), 20, method=method)
+    expected = [[s for s in range(21) if s != t][:20] for t in range(300)]
+    assert graph.edge_index[0].view(300, 20).tolist() == expected
+
+
+@methods
 @pytest.mark.parametrize("d", [2, 3, 4])
 def test_coincident_points(d, method):
     points = torch.ones(4, d)
@@ -176,6 +183,16 @@ def test_squares_neither_over_nor_underflow(scale, dtype, method, rng):
 
 
 @methods
+def test_a_radius_far_below_the_coordinates(method):
+    points = torch.tensor([[1e37, 0.0], [1e37, 0.0], [-1e37, 0.0], [0.0, 0.0], [0.0, 1e-3]])
+    graph = radius_graph(points, 1e-3, method=method)
+    assert {(0, 1), (1, 0)} <= set(pairs(graph))
+    assert (2, 0) not in pairs(graph)
+    alone = radius_graph(points[3:], 1e-3, method=method)
+    assert pairs(alone) == [(0, 1), (1, 0)]
+
+
+@methods
 def test_graphs_of_different_scale(method, rng):
     points, batch = ragged(rng, 3, sizes=[300, 300])
     points[300:] *= 1e-20
@@ -194,6 +211,13 @@ def test_an_outlier_does_no_harm(method, rng):
         expected = build(points, size, method="dense")
         assert pairs(build(points, size, batch, method=method)) == pairs(expected)
     assert sum(t == 17 for t, _ in pairs(knn_graph(points, 3, method=method))) == 3
+
+
+@methods
+def test_an_outlier_beyond_the_precision_of_the_others(method):
+    # the distance of the two near points from the lowest rounds to multiples of 256
+    points = torch.tensor([[-(2.0**60)], [127.9], [128.1]], dtype=torch.float64)
+    assert pairs(radius_graph(points, 0.5, method=method)) == [(1, 2), (2, 1)]
 
 
 @methods

@@ -118,6 +118,26 @@ def test_both_directions_of_an_edge_are_found(method, rng):
 
 
 @methods
+def test_nodes_far_outside_of_the_cell(method, rng):
+    # so far that float32 rounds displacements by some 1e-3: what is an edge is decided there
+    points, cell = crystal(rng, 2, 40, spread=1e4)
+    points, cell = points.float(), cell.float()
+    graph = radius_graph(points, 1.4, cell=cell, method=method)
+    difference = points[None] - points[:, None]  # from target to source
+    nearest = -(difference.double() @ torch.linalg.inv(cell.double())).round()
+    box = torch.cartesian_prod(*(torch.arange(-4.0, 5.0),) * 2)
+    offsets = (nearest[:, :, None] + box).float()
+    displacements = difference[:, :, None] + (offsets[..., None] * cell).sum(-2)
+    near = displacements.square().sum(-1).sqrt() <= 1.4
+    near &= (torch.arange(40)[:, None, None] != torch.arange(40)[:, None]) | (offsets != 0).any(-1)
+    target, source, _ = near.nonzero().unbind(1)
+    expected = zip(target.tolist(), source.tolist(), offsets[near].long().tolist(), strict=True)
+    assert triples(graph) == sorted((t, s, tuple(offset)) for t, s, offset in expected)
+    exact = edge_vectors(points.double(), graph, cell.double()).norm(dim=1)
+    assert exact.max() > 1.4 + 1e-4  # control: rounding did decide
+
+
+@methods
 def test_lattice_translations_change_only_offsets(method, rng):
     points, cell = crystal(rng, 3, 6)
     steps = torch.randint(-3, 4, (6, 3), generator=rng)
