@@ -10,29 +10,33 @@ from torch import Tensor
 from benchmarks.registry import Benchmark, Inputs, OnlyFor, if_installed
 from eqlib.geometry import gather_nodes, knn_graph, radius_graph, segment_max, segment_sum
 
-CHANNELS = 64
 NEIGHBOURS = 20
 
-# rows and segments by name
-SIZES = {"2,000 x 64 into 500": (2_000, 500), "100,000 x 64 into 10,000": (100_000, 10_000)}
+# rows, channels and segments by name
+SIZES = {
+    f"{rows:,} x {channels} into {segments:,}": (rows, channels, segments)
+    for rows, channels, segments in ((2_000, 64, 500), (100_000, 3, 10_000), (100_000, 64, 10_000))
+}
 SORTED = frozenset(f"{size}, sorted" for size in SIZES)
 CLOUDS = {f"{points:,} points, about {NEIGHBOURS} neighbours": points for points in (1_000, 20_000)}
 SMALL_CLOUDS = 100
 DENSE_UP_TO = 5_000  # points; all pairs of more would be timed for minutes
 
 
-def _edges(rows: int, segments: int, ordered: bool, generator: torch.Generator) -> Inputs:
+def _edges(
+    rows: int, channels: int, segments: int, ordered: bool, generator: torch.Generator
+) -> Inputs:
     index = torch.randint(segments, (rows,), generator=generator)
     return {
-        "values": torch.randn(rows, CHANNELS, generator=generator),
+        "values": torch.randn(rows, channels, generator=generator),
         "index": index.sort().values if ordered else index,
         "num_segments": segments,
     }
 
 
-def _nodes(rows: int, segments: int, generator: torch.Generator) -> Inputs:
+def _nodes(rows: int, channels: int, segments: int, generator: torch.Generator) -> Inputs:
     return {
-        "values": torch.randn(segments, CHANNELS, generator=generator),
+        "values": torch.randn(segments, channels, generator=generator),
         "index": torch.randint(segments, (rows,), generator=generator),
     }
 
@@ -177,8 +181,7 @@ BENCHMARKS = (
         name="gather_nodes",
         tests="tests/geometry/test_segments.py",
         problems={
-            f"{rows:,} x {CHANNELS} from {segments:,}": partial(_nodes, rows, segments)
-            for rows, segments in SIZES.values()
+            name.replace("into", "from"): partial(_nodes, *shape) for name, shape in SIZES.items()
         },
         implementations={"gather_nodes": gather_nodes},
         peers={"values[index]": _indexing, "gather": _gather},

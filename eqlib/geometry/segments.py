@@ -162,7 +162,7 @@ def gather_nodes(
 class _SegmentMax(torch.autograd.Function):
     """Segment maximum with a backward pass of the fast forms.
 
-    That of torch takes more than twice as long on the CPU, and gives NaN where the maximum is NaN.
+    That of torch takes twice as long on the CPU, and gives NaN where the maximum is NaN.
     """
 
     generate_vmap_rule = True
