@@ -17,4 +17,6 @@ def test_curves_are_drawn_where_there_are_rows(rows, tmp_path):
 
 
 def test_loss_of_zero_is_drawn(tmp_path):
-    draw_curves([ROW | {"train_loss": 0.0, "valid_mse": 0.0}], "mse", "a run", tmp_path / "c.png")
+    path = tmp_path / "curves.png"
+    draw_curves([ROW | {"train_loss": 0.0, "valid_mse": 0.0}], "mse", "a run", path)
+    assert path.read_bytes().startswith(b"\x89PNG")
