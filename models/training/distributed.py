@@ -16,6 +16,9 @@ from eqlib.models.training.task import Batch, Task
 
 T = TypeVar("T")
 
+_LEFT_GROUPS: list[dist.ProcessGroup | None] = []
+"""Process groups that were left; they live on to the end of the process."""
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -126,6 +129,9 @@ def join_processes(device: str = "auto") -> Iterator[Processes]:
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), chosen)
     finally:
+        # DDP's reducer can outlive this block in the frames of an exception. As the last owner of
+        # the group it would join a thread that waits for the interpreter's lock, which it holds.
+        _LEFT_GROUPS.append(dist.group.WORLD)
         dist.destroy_process_group()
 
 
