@@ -25,8 +25,11 @@ def without_rounding(text: str) -> str:
     return re.sub(r"(radii).*", r"\1 ratios", text)
 
 
-def test_the_readme_has_an_example():
-    assert "README.md" in EXAMPLES
+@pytest.mark.parametrize(
+    ("page", "examples"), [("README.md", 1), ("docs/symmetry.md", 2), ("docs/frames.md", 3)]
+)
+def test_examples_are_found(page, examples):
+    assert len(EXAMPLES[page]) == examples
 
 
 @pytest.mark.parametrize("page", list(EXAMPLES))
