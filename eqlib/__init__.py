@@ -6,10 +6,19 @@ from typing import TYPE_CHECKING
 from eqlib.version import __version__
 
 if TYPE_CHECKING:
-    from eqlib import frames, geometry, symmetry
+    from eqlib import frames, gaunt, geometry, harmonics, steerable, symmetry
     from eqlib.symmetry import equivariance_error as check
 
-__all__ = ["__version__", "check", "frames", "geometry", "symmetry"]
+__all__ = [
+    "__version__",
+    "check",
+    "frames",
+    "gaunt",
+    "geometry",
+    "harmonics",
+    "steerable",
+    "symmetry",
+]
 
 
 def __getattr__(name: str) -> object:

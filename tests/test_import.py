@@ -41,7 +41,7 @@ FILES = sorted(
     path for folder in ("eqlib", "kernels", "models") for path in (ROOT / folder).rglob("*.py")
 )
 
-KERNELS_MAY_USE = {*sys.stdlib_module_names, "torch", "triton", "jaxtyping", "eqlib"}
+KERNELS_MAY_USE = {*sys.stdlib_module_names, "torch", "triton", "jaxtyping", "platformdirs", "eqlib"}
 
 
 def layer_of(path: Path) -> str:
@@ -144,9 +144,9 @@ def test_layers_load_when_they_are_used_and_without_what_is_slow():
     loaded = modules_after(
         "import torch, eqlib\n"
         "assert eqlib.check is eqlib.symmetry.equivariance_error\n"
-        "eqlib.geometry, eqlib.frames"
+        "eqlib.geometry, eqlib.frames, eqlib.harmonics, eqlib.steerable, eqlib.gaunt"
     )
-    assert {"eqlib.symmetry", "eqlib.geometry", "eqlib.frames"} <= loaded
+    assert {"eqlib.symmetry", "eqlib.frames", "eqlib.steerable", "eqlib.gaunt"} <= loaded
     assert loaded & LAZY == set()
     # control: representations that need e3nn load it, and it loads triton where that is installed
     assert "e3nn" in modules_after("from eqlib.symmetry import Irreps; Irreps('1o')")
@@ -155,6 +155,7 @@ def test_layers_load_when_they_are_used_and_without_what_is_slow():
 def test_what_eqlib_has_is_listed():
     import eqlib
 
-    assert dir(eqlib) == ["__version__", "check", "frames", "geometry", "symmetry"]
+    layers = ["frames", "gaunt", "geometry", "harmonics", "steerable", "symmetry"]
+    assert dir(eqlib) == ["__version__", "check", *layers]
     with pytest.raises(AttributeError, match=r"'eqlib' has no attribute 'chek'; it has .*check"):
         eqlib.chek  # noqa: B018 - the access is the test

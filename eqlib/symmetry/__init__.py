@@ -4,7 +4,7 @@ from eqlib.symmetry.elements import Element
 from eqlib.symmetry.equivariance import assert_equivariant, equivariance_error
 from eqlib.symmetry.euclidean import SE, SO, E, O
 from eqlib.symmetry.group import Group, GroupProduct
-from eqlib.symmetry.irreps import Irreps, wigner_matrices
+from eqlib.symmetry.irreps import Irreps
 from eqlib.symmetry.nodes import BatchIndex, EdgeIndex, NodeOrder
 from eqlib.symmetry.parsing import as_group
 from eqlib.symmetry.permutations import Permutations
@@ -19,6 +19,7 @@ from eqlib.symmetry.representations import (
     Vector,
 )
 from eqlib.symmetry.signature import Signature
+from eqlib.symmetry.spherical import SphericalTensor
 
 __all__ = [
     "SE",
@@ -42,9 +43,9 @@ __all__ = [
     "RepresentationProduct",
     "Scalar",
     "Signature",
+    "SphericalTensor",
     "Vector",
     "as_group",
     "assert_equivariant",
     "equivariance_error",
-    "wigner_matrices",
 ]

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from eqlib.harmonics import wigner_d
 from eqlib.symmetry.elements import Element
 from eqlib.symmetry.group import Group
 from eqlib.symmetry.representations import Components, rotate_rows
@@ -82,7 +82,7 @@ class Irreps(Components):
             return tensor
         mirrored = element.determinant[..., None, None] < 0
         proper = torch.where(mirrored, -element.rotation, element.rotation)
-        wigner = wigner_matrices(proper, max(degree for _, degree, _ in self.blocks))
+        wigner = wigner_d(proper, max(degree for _, degree, _ in self.blocks))
         rotated = []
         parts = tensor.split(self._sizes(), dim=-1)
         for (_, degree, parity), part in zip(self.blocks, parts, strict=True):
@@ -100,31 +100,3 @@ class Irreps(Components):
             return rotate_rows(matrix, rows).flatten(-2)
         columns = part.unflatten(-1, (size, part.shape[-1] // size))
         return rotate_rows(matrix, columns.mT).mT.flatten(-2)
-
-
-def wigner_matrices(
-    rotation: Float[Tensor, "*batch 3 3"], max_degree: int
-) -> list[Float[Tensor, "*batch coeffs coeffs"]]:
-    r"""Wigner matrices of the degrees 0 to ``max_degree`` in e3nn's real basis.
-
-    The matrix of degree :math:`l` is that part of :math:`D^{l-1} \otimes R` which e3nn's
-    Clebsch-Gordan coefficients :math:`C` couple to degree :math:`l`:
-
-    .. math:: D^l_{kc} = (2l + 1) \sum_{ijab} C_{ijk} D^{l-1}_{ia} R_{jb} C_{abc}
-
-    Args:
-        rotation: proper rotations.
-        max_degree: the largest degree.
-
-    Note:
-        e3nn's own matrices pass through Euler angles, which lose half the digits near the polar
-        axis, and through generators in the default dtype; this form is as precise as ``rotation``.
-    """
-    from e3nn import o3
-
-    matrices = [torch.ones_like(rotation[..., :1, :1]), rotation]
-    for degree in range(2, max_degree + 1):
-        C = o3.wigner_3j(degree - 1, 1, degree, dtype=torch.float64).to(rotation)
-        coupled = torch.einsum("ijk,...ia,...jb,abc->...kc", C, matrices[-1], rotation, C)
-        matrices.append((2 * degree + 1) * coupled)
-    return matrices[: max_degree + 1]

@@ -78,11 +78,12 @@ class RepresentationProduct(Representation):
                 "give each kind of tensor a name of its own"
             )
         axes = tuple(axis for factor in self.factors for axis in factor.node_axes)
-        if -1 in axes and components and components[0].has_axis:
-            raise ValueError(
-                f"{self!r}: the last axis holds the components of {components[0]!r}; "
-                "name the axis of the nodes, such as NodeOrder(-2)"
-            )
+        for component in components:
+            for axis in set(component.component_axes).intersection(axes):
+                raise ValueError(
+                    f"{self!r}: axis {axis} holds the components of {component!r}; name the axis "
+                    f"of the nodes, such as NodeOrder({min(component.component_axes) - 1})"
+                )
         object.__setattr__(self, "node_axes", axes)
 
     def __repr__(self) -> str:
@@ -104,18 +105,27 @@ class RepresentationProduct(Representation):
         return tensor
 
     def validate(self, name: str, tensor: Tensor, group: Group) -> None:
-        """Each factor checks the tensor."""
+        """Each factor checks the tensor, and no axis of nodes may hold components."""
         for factor in self.factors:
             factor.validate(name, tensor, group)
+        nodes = {axis % tensor.ndim for axis in self.node_axes}
+        for factor in self.factors:
+            axes = factor.component_axes if isinstance(factor, Components) else ()
+            if nodes & {axis % tensor.ndim for axis in axes}:
+                raise ValueError(
+                    f"{name}: in {self!r}, the nodes and the components have one axis of shape "
+                    f"{tuple(tensor.shape)} in common"
+                )
 
 
 class Components(Representation):
     """The base of representations of rotations, reflections and translations.
 
-    ``has_axis`` tells that the components are the entries of the last axis.
+    ``component_axes`` are the axes, counted from the end, whose entries are the components: the
+    last one, none for numbers.
     """
 
-    has_axis: bool = True
+    component_axes: tuple[int, ...] = (-1,)
 
     def size(self, group: Group) -> int | None:
         """Number of components, None if any number will do."""
@@ -123,18 +133,21 @@ class Components(Representation):
 
     def validate(self, name: str, tensor: Tensor, group: Group) -> None:
         """Refuse integers and a wrong number of components."""
+        self._require_floating(name, tensor)
+        size = self.size(group)
+        # `size not in (None, ...)` takes the wrong branch where torch.compile has a dynamic size
+        wrong = tensor.ndim == 0 or (size is not None and size != tensor.shape[-1])
+        if self.component_axes and wrong:
+            raise ValueError(
+                f"{name}: expected shape (..., {size}) for {self!r} under {group!r}, "
+                f"got {tuple(tensor.shape)}"
+            )
+
+    def _require_floating(self, name: str, tensor: Tensor) -> None:
         if not tensor.is_floating_point():
             raise TypeError(
                 f"{name}: {self!r} needs floating-point numbers, got {tensor.dtype}; "
                 "convert with .to(torch.get_default_dtype())"
-            )
-        size = self.size(group)
-        # `size not in (None, ...)` takes the wrong branch where torch.compile has a dynamic size
-        wrong = tensor.ndim == 0 or (size is not None and size != tensor.shape[-1])
-        if self.has_axis and wrong:
-            raise ValueError(
-                f"{name}: expected shape (..., {size}) for {self!r} under {group!r}, "
-                f"got {tuple(tensor.shape)}"
             )
 
 
@@ -142,7 +155,7 @@ class Components(Representation):
 class Scalar(Components):
     """Numbers that no motion of space changes, of any dtype: charges, energies, masks."""
 
-    has_axis = False
+    component_axes = ()
 
     def act(self, element: Element, tensor: Tensor) -> Tensor:
         """The tensor itself."""
@@ -156,7 +169,7 @@ class Scalar(Components):
 class Pseudoscalar(Components):
     """Numbers that change sign under reflections: signed volumes, chirality."""
 
-    has_axis = False
+    component_axes = ()
 
     def act(self, element: Element, tensor: Tensor) -> Tensor:
         r"""The numbers :math:`\det(R)\, s`."""

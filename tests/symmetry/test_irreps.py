@@ -1,12 +1,10 @@
 """Irreps: e3nn's grammar, basis and layouts."""
 
-import math
-
 import pytest
 import torch
 from e3nn import o3
 
-from eqlib.symmetry import SO, Element, Irreps, O, Vector, wigner_matrices
+from eqlib.symmetry import SO, Element, Irreps, O, Vector
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3, 6, 10], ids=str)
@@ -25,21 +23,6 @@ def test_spherical_harmonics_rotate_with_the_wigner_matrices(degree, rng):
     # control: the other parity changes sign
     other = Irreps(f"{degree}{'o' if parity == 'e' else 'e'}")
     assert (rotated - other.act(element, harmonics(directions))).abs().max() > 0.1
-
-
-def test_wigner_matrices_are_those_of_e3nn(rng):
-    rotation = SO(3).sample(rng, 4).rotation
-    for degree, matrix in enumerate(wigner_matrices(rotation, 5)):
-        expected = o3.Irrep(degree, 1).D_from_matrix(rotation)
-        assert (matrix - expected).abs().max() < 1e-5  # e3nn's generators are float32
-
-
-def test_wigner_matrices_keep_their_digits_near_the_polar_axis():
-    angle = torch.tensor(1e-9, dtype=torch.float64)
-    turn = torch.eye(3, dtype=torch.float64)
-    turn[0, 1], turn[1, 0] = -angle.sin(), angle.sin()
-    first = wigner_matrices(turn, 2)[2] - torch.eye(5, dtype=torch.float64)
-    assert first.abs().max() == pytest.approx(math.sqrt(3) * 1e-9, rel=1e-6)
 
 
 def test_features_match_those_of_e3nn(rng):
