@@ -1,0 +1,360 @@
+r"""Triton kernels of the products on the sphere; triton_launch.py launches them.
+
+Two forms, each as a product and as the pair of gradients. A program owns a tile of rows, a row being
+a pair of batch entry and channel, and reads and writes each of its coefficients once.
+
+* sparse (low degree): all coefficients of a row are in registers of one thread, and the nonzero
+  coefficients of the trilinear form are constants in straight-line code.
+* grid: harmonics on half of an antipodal grid, in matrix products over blocks of grid points. Values
+  on the grid stay on the chip. PARTS = 2 tells that every factor is split in two TF32 numbers.
+
+Rows are tiled as 2^shift channels by BLOCK / 2^shift batch entries, so that neighbouring lanes hold
+neighbouring channels and no lane divides by the number of channels. Offsets have 64 bits.
+"""
+
+import triton
+import triton.language as tl
+
+_MANTISSA: tl.constexpr = tl.constexpr(-8192)
+
+
+@triton.constexpr_function
+def _left(lmax1, lmax2, lmax3, odd, output):
+    """Return the left components that an output meets."""
+    # Imported here: Triton refuses functions of other modules that it finds by global names.
+    from eqlib.kernels.gaunt_product.triton_coefficients import terms
+
+    return tuple(left for left, _ in terms(lmax1, lmax2, lmax3, odd)[output])
+
+
+@triton.constexpr_function
+def _right(lmax1, lmax2, lmax3, odd, output, group):
+    """Return the right components, with coefficients, that an output and a left component meet."""
+    from eqlib.kernels.gaunt_product.triton_coefficients import terms
+
+    return terms(lmax1, lmax2, lmax3, odd)[output][group][1]
+
+
+@triton.jit
+def _rows(batch, channels, shift, BLOCK: tl.constexpr):
+    """Return batch entry, channel and validity of the rows of this program."""
+    lane = tl.arange(0, BLOCK)
+    entry = tl.program_id(0).to(tl.int64) * (BLOCK >> shift) + (lane >> shift)
+    channel = (tl.program_id(1) << shift).to(tl.int64) + (lane & ((1 << shift) - 1))
+    return entry, channel, (entry < batch) & (channel < channels)
+
+
+@triton.jit
+def _read(source, weight, entry, channel, channels, ok, LMAX: tl.constexpr, ACC: tl.constexpr):
+    """Return one tensor for every coefficient, times the weight of its degree if there is one."""
+    COEFFS: tl.constexpr = (LMAX + 1) * (LMAX + 1)
+    start = source + entry * (COEFFS * channels) + channel
+    coefficients = ()
+    for degree in tl.static_range(LMAX + 1):
+        if weight is not None:
+            factor = tl.load(weight + degree * channels + channel, mask=ok, other=0.0).to(ACC)
+        for order in tl.static_range(2 * degree + 1):
+            value = tl.load(start + (degree * degree + order) * channels, mask=ok, other=0.0)
+            value = value.to(ACC)
+            if weight is not None:
+                value = value * factor
+            coefficients = coefficients + (value,)  # noqa: RUF005 - Triton knows no unpacking
+    return coefficients
+
+
+@triton.jit
+def _inner(
+    right, L1: tl.constexpr, L2: tl.constexpr, L3: tl.constexpr, ODD: tl.constexpr,
+    output: tl.constexpr, group: tl.constexpr,
+):  # fmt: skip
+    TERMS: tl.constexpr = _right(L1, L2, L3, ODD, output, group)
+    total = right[TERMS[0][0]] * TERMS[0][1]
+    for t in tl.static_range(1, len(TERMS)):
+        total += right[TERMS[t][0]] * TERMS[t][1]
+    return total
+
+
+@triton.jit
+def _component(
+    left, right, L1: tl.constexpr, L2: tl.constexpr, L3: tl.constexpr, ODD: tl.constexpr,
+    output: tl.constexpr,
+):  # fmt: skip
+    """Return one coefficient of a product, with the sum over the right operand innermost."""
+    LEFT: tl.constexpr = _left(L1, L2, L3, ODD, output)
+    total = tl.zeros_like(left[0])
+    for group in tl.static_range(len(LEFT)):
+        total += left[LEFT[group]] * _inner(right, L1, L2, L3, ODD, output, group)
+    return total
+
+
+@triton.jit
+def _contract(
+    left, right, target, weight, entry, channel, channels, ok,
+    L1: tl.constexpr, L2: tl.constexpr, L3: tl.constexpr, ODD: tl.constexpr,
+):  # fmt: skip
+    """Store the product of two operands, coefficient by coefficient."""
+    COEFFS: tl.constexpr = (L3 + 1) * (L3 + 1)
+    start = target + entry * (COEFFS * channels) + channel
+    for degree in tl.static_range(L3 + 1):
+        if weight is not None:
+            factor = tl.load(weight + degree * channels + channel, mask=ok, other=0.0)
+            factor = factor.to(left[0].dtype)
+        for order in tl.static_range(2 * degree + 1):
+            total = _component(left, right, L1, L2, L3, ODD, degree * degree + order)
+            if weight is not None:
+                total = total * factor
+            value = total.to(target.dtype.element_ty)
+            tl.store(start + (degree * degree + order) * channels, value, mask=ok)
+
+
+@triton.jit(do_not_specialize=["batch", "channels", "shift"])
+def _sparse_product_kernel(
+    x, y, z, w1, w2, w3, batch, channels, shift,
+    L1: tl.constexpr, L2: tl.constexpr, L3: tl.constexpr, ODD: tl.constexpr,
+    DIGEST: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """z = w3 P(w1 x, w2 y); DIGEST belongs to the terms of the form (see triton_coefficients)."""
+    channels = channels.to(tl.int64)
+    entry, channel, ok = _rows(batch, channels, shift, BLOCK)
+    left = _read(x, w1, entry, channel, channels, ok, L1, ACC)
+    right = _read(y, w2, entry, channel, channels, ok, L2, ACC)
+    _contract(left, right, z, w3, entry, channel, channels, ok, L1, L2, L3, ODD)
+
+
+@triton.jit(do_not_specialize=["batch", "channels", "shift"])
+def _sparse_gradients_kernel(
+    gz, x, y, gx, gy, w1, w2, w3, batch, channels, shift,
+    L1: tl.constexpr, L2: tl.constexpr, L3: tl.constexpr, ODD: tl.constexpr,
+    DIGEST: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """gx = w1 P(w2 y, w3 gz) and gy = w2 P(w3 gz, w1 x)."""
+    channels = channels.to(tl.int64)
+    entry, channel, ok = _rows(batch, channels, shift, BLOCK)
+    first = _read(x, w1, entry, channel, channels, ok, L1, ACC)
+    second = _read(y, w2, entry, channel, channels, ok, L2, ACC)
+    third = _read(gz, w3, entry, channel, channels, ok, L3, ACC)
+    _contract(second, third, gx, w1, entry, channel, channels, ok, L2, L3, L1, ODD)
+    _contract(third, first, gy, w2, entry, channel, channels, ok, L3, L1, L2, ODD)
+
+
+@triton.jit
+def _layout(LMAX: tl.constexpr, PARITY: tl.constexpr, K: tl.constexpr):
+    """Return degree, index and validity of the coefficients whose degrees have a parity."""
+    k = tl.arange(0, K)
+    degree = tl.zeros_like(k) + PARITY
+    index = k + PARITY
+    for half in tl.static_range(1, (LMAX - PARITY) // 2 + 1):
+        reached = k >= half * (2 * half - 1 + 2 * PARITY)
+        degree += tl.where(reached, 2, 0)
+        index += tl.where(reached, 4 * half - 1 + 2 * PARITY, 0)
+    return degree, index, (degree <= LMAX) & (index < (degree + 1) * (degree + 1))
+
+
+@triton.jit
+def _round(value):
+    """Round float32 to the nearest number with the 10 mantissa bits of TF32."""
+    bits = value.to(tl.int32, bitcast=True)
+    return ((bits + 4096) & _MANTISSA).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _split(value, PARTS: tl.constexpr, DOT: tl.constexpr):
+    """Return a factor of a matrix product as one number of type DOT or as a sum of two."""
+    if PARTS == 2:
+        high = _round(value)
+        parts = (high, value - high)
+    else:
+        parts = (value.to(DOT),)
+    return parts
+
+
+@triton.jit
+def _read_parity(
+    source, weight, entry, channel, channels, ok, LMAX: tl.constexpr, PARITY: tl.constexpr,
+    K: tl.constexpr, PARTS: tl.constexpr, ACC: tl.constexpr, DOT: tl.constexpr,
+):  # fmt: skip
+    """Return the coefficients (rows, K) whose degrees have a parity, split for products."""
+    COEFFS: tl.constexpr = (LMAX + 1) * (LMAX + 1)
+    degree, index, valid = _layout(LMAX, PARITY, K)
+    mask = valid[:, None] & ok[None, :]
+    start = source + (entry * (COEFFS * channels) + channel)[None, :]
+    tile = tl.load(start + index[:, None] * channels, mask=mask, other=0.0).to(ACC)
+    if weight is not None:
+        offsets = degree[:, None] * channels + channel[None, :]
+        tile *= tl.load(weight + offsets, mask=mask, other=0.0).to(ACC)
+    return _split(tl.trans(tile), PARTS, DOT)
+
+
+@triton.jit
+def _read_both(
+    source, weight, entry, channel, channels, ok, LMAX: tl.constexpr, KE: tl.constexpr,
+    KO: tl.constexpr, PARTS: tl.constexpr, ACC: tl.constexpr, DOT: tl.constexpr,
+):  # fmt: skip
+    even = _read_parity(source, weight, entry, channel, channels, ok, LMAX, 0, KE, PARTS, ACC, DOT)
+    odd = _read_parity(source, weight, entry, channel, channels, ok, LMAX, 1, KO, PARTS, ACC, DOT)
+    return even, odd
+
+
+@triton.jit
+def _write_parity(
+    target, weight, entry, channel, channels, ok, tile, LMAX: tl.constexpr, PARITY: tl.constexpr,
+    K: tl.constexpr,
+):  # fmt: skip
+    COEFFS: tl.constexpr = (LMAX + 1) * (LMAX + 1)
+    degree, index, valid = _layout(LMAX, PARITY, K)
+    mask = valid[:, None] & ok[None, :]
+    tile = tl.trans(tile)
+    if weight is not None:
+        offsets = degree[:, None] * channels + channel[None, :]
+        tile *= tl.load(weight + offsets, mask=mask, other=0.0).to(tile.dtype)
+    start = target + (entry * (COEFFS * channels) + channel)[None, :]
+    tl.store(start + index[:, None] * channels, tile.to(target.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _matmul(left, table, total, PRECISION: tl.constexpr, ACC: tl.constexpr):
+    """Add a product of factors, each in one part or in two, to a total."""
+    if len(left) == 2:
+        total = tl.dot(left[1], table[0], total, input_precision=PRECISION, out_dtype=ACC)
+        total = tl.dot(left[0], table[1], total, input_precision=PRECISION, out_dtype=ACC)
+    return tl.dot(left[0], table[0], total, input_precision=PRECISION, out_dtype=ACC)
+
+
+@triton.jit
+def _block(table, component: tl.constexpr, begin, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+           PARTS: tl.constexpr, BY_ROW: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    """Return a block of rows, or of columns, of a table (component, PARTS, ROWS, COLUMNS).
+
+    It is transposed: a matrix product takes its second factor from memory that is contiguous along
+    the axis that is summed.
+    """
+    if BY_ROW:
+        i = begin + tl.arange(0, BLOCK)
+        j = tl.arange(0, COLUMNS)
+    else:
+        i = tl.arange(0, ROWS)
+        j = begin + tl.arange(0, BLOCK)
+    parts = ()
+    for part in tl.static_range(PARTS):
+        start = table + (component * PARTS + part) * ROWS * COLUMNS
+        loaded = tl.load(start + i[:, None] * COLUMNS + j[None, :])
+        parts = parts + (tl.trans(loaded),)  # noqa: RUF005 - Triton knows no unpacking
+    return parts
+
+
+@triton.jit
+def _evaluate(
+    operand, even, odd, component: tl.constexpr, begin, G: tl.constexpr, KE: tl.constexpr,
+    KO: tl.constexpr, BLOCK: tl.constexpr, BG: tl.constexpr, PARTS: tl.constexpr,
+    PRECISION: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Return the values (BLOCK, BG) of the even and of the odd part on a block of the grid."""
+    zero = tl.zeros((BLOCK, BG), ACC)
+    table = _block(even, component, begin, G, KE, PARTS, True, BG)
+    first = _matmul(operand[0], table, zero, PRECISION, ACC)
+    table = _block(odd, component, begin, G, KO, PARTS, True, BG)
+    return first, _matmul(operand[1], table, zero, PRECISION, ACC)
+
+
+@triton.jit
+def _values(
+    operand, even, odd, begin, G: tl.constexpr, KE: tl.constexpr, KO: tl.constexpr,
+    BLOCK: tl.constexpr, BG: tl.constexpr, ODD: tl.constexpr, PARTS: tl.constexpr,
+    PRECISION: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Return all that the pointwise product needs of an operand: its values or both derivatives."""
+    values = _evaluate(
+        operand, even, odd, 0, begin, G, KE, KO, BLOCK, BG, PARTS, PRECISION, ACC
+    )
+    if ODD:
+        values = values + _evaluate(
+            operand, even, odd, 1, begin, G, KE, KO, BLOCK, BG, PARTS, PRECISION, ACC
+        )
+    return values
+
+
+@triton.jit
+def _multiply(f, h, ODD: tl.constexpr):
+    """Return what projects onto even and onto odd degrees."""
+    if ODD:
+        even = f[0] * h[3] - f[2] * h[1] + (f[1] * h[2] - f[3] * h[0])
+        odd = f[0] * h[2] - f[2] * h[0] + (f[1] * h[3] - f[3] * h[1])
+    else:
+        even = f[0] * h[0] + f[1] * h[1]
+        odd = f[0] * h[1] + f[1] * h[0]
+    return even, odd
+
+
+@triton.jit
+def _project(
+    values, totals, even, odd, begin, G: tl.constexpr, KE: tl.constexpr, KO: tl.constexpr,
+    BG: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
+    DOT: tl.constexpr,
+):  # fmt: skip
+    """Add the coefficients of values on a block of the grid to totals (BLOCK, KE), (BLOCK, KO)."""
+    table = _block(even, 0, begin, KE, G, PARTS, False, BG)
+    first = _matmul(_split(values[0], PARTS, DOT), table, totals[0], PRECISION, ACC)
+    table = _block(odd, 0, begin, KO, G, PARTS, False, BG)
+    return first, _matmul(_split(values[1], PARTS, DOT), table, totals[1], PRECISION, ACC)
+
+
+@triton.jit
+def _grid_product_kernel(
+    x, y, z, w1, w2, w3, even, odd, even_back, odd_back, batch, channels, shift,
+    L1: tl.constexpr, L2: tl.constexpr, L3: tl.constexpr, ODD: tl.constexpr, G: tl.constexpr,
+    KE: tl.constexpr, KO: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
+    ACC: tl.constexpr, DOT: tl.constexpr, BLOCK: tl.constexpr, BG: tl.constexpr,
+    STAGES: tl.constexpr,
+):  # fmt: skip
+    """z = w3 P(w1 x, w2 y)."""
+    channels = channels.to(tl.int64)
+    entry, channel, ok = _rows(batch, channels, shift, BLOCK)
+    a = _read_both(x, w1, entry, channel, channels, ok, L1, KE, KO, PARTS, ACC, DOT)
+    b = _read_both(y, w2, entry, channel, channels, ok, L2, KE, KO, PARTS, ACC, DOT)
+    ze = tl.zeros((BLOCK, KE), ACC)
+    zo = tl.zeros((BLOCK, KO), ACC)
+    for begin in tl.range(0, G, BG, num_stages=STAGES):
+        f = _values(a, even, odd, begin, G, KE, KO, BLOCK, BG, ODD, PARTS, PRECISION, ACC)
+        h = _values(b, even, odd, begin, G, KE, KO, BLOCK, BG, ODD, PARTS, PRECISION, ACC)
+        ze, zo = _project(
+            _multiply(f, h, ODD), (ze, zo), even_back, odd_back, begin,
+            G, KE, KO, BG, PARTS, PRECISION, ACC, DOT,
+        )  # fmt: skip
+    _write_parity(z, w3, entry, channel, channels, ok, ze, L3, 0, KE)
+    _write_parity(z, w3, entry, channel, channels, ok, zo, L3, 1, KO)
+
+
+@triton.jit
+def _grid_gradients_kernel(
+    gz, x, y, gx, gy, w1, w2, w3, even, odd, even_back, odd_back, batch, channels, shift,
+    L1: tl.constexpr, L2: tl.constexpr, L3: tl.constexpr, ODD: tl.constexpr, G: tl.constexpr,
+    KE: tl.constexpr, KO: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
+    ACC: tl.constexpr, DOT: tl.constexpr, BLOCK: tl.constexpr, BG: tl.constexpr,
+    STAGES: tl.constexpr,
+):  # fmt: skip
+    """gx = w1 P(w2 y, w3 gz) and gy = w2 P(w3 gz, w1 x), with every operand evaluated once."""
+    channels = channels.to(tl.int64)
+    entry, channel, ok = _rows(batch, channels, shift, BLOCK)
+    a = _read_both(x, w1, entry, channel, channels, ok, L1, KE, KO, PARTS, ACC, DOT)
+    b = _read_both(y, w2, entry, channel, channels, ok, L2, KE, KO, PARTS, ACC, DOT)
+    c = _read_both(gz, w3, entry, channel, channels, ok, L3, KE, KO, PARTS, ACC, DOT)
+    gxe = tl.zeros((BLOCK, KE), ACC)
+    gxo = tl.zeros((BLOCK, KO), ACC)
+    gye = tl.zeros((BLOCK, KE), ACC)
+    gyo = tl.zeros((BLOCK, KO), ACC)
+    for begin in tl.range(0, G, BG, num_stages=STAGES):
+        f = _values(a, even, odd, begin, G, KE, KO, BLOCK, BG, ODD, PARTS, PRECISION, ACC)
+        h = _values(b, even, odd, begin, G, KE, KO, BLOCK, BG, ODD, PARTS, PRECISION, ACC)
+        k = _values(c, even, odd, begin, G, KE, KO, BLOCK, BG, ODD, PARTS, PRECISION, ACC)
+        gxe, gxo = _project(
+            _multiply(h, k, ODD), (gxe, gxo), even_back, odd_back, begin,
+            G, KE, KO, BG, PARTS, PRECISION, ACC, DOT,
+        )  # fmt: skip
+        gye, gyo = _project(
+            _multiply(k, f, ODD), (gye, gyo), even_back, odd_back, begin,
+            G, KE, KO, BG, PARTS, PRECISION, ACC, DOT,
+        )  # fmt: skip
+    _write_parity(gx, w1, entry, channel, channels, ok, gxe, L1, 0, KE)
+    _write_parity(gx, w1, entry, channel, channels, ok, gxo, L1, 1, KO)
+    _write_parity(gy, w2, entry, channel, channels, ok, gye, L2, 0, KE)
+    _write_parity(gy, w2, entry, channel, channels, ok, gyo, L2, 1, KO)
