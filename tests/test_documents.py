@@ -26,7 +26,8 @@ def without_rounding(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("page", "examples"), [("README.md", 1), ("docs/symmetry.md", 2), ("docs/frames.md", 3)]
+    ("page", "examples"),
+    [("README.md", 1), ("docs/symmetry.md", 2), ("docs/frames.md", 3), ("docs/steerable.md", 3)],
 )
 def test_examples_are_found(page, examples):
     assert len(EXAMPLES[page]) == examples

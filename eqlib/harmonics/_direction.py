@@ -7,19 +7,22 @@ from torch import Tensor
 
 
 def direction(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Return unit vectors, 0 for the zero vector, and where vectors are not zero: shapes of input.
+    """Return unit vectors by components, ``(3, *batch)``, and where vectors are not zero.
 
-    A vector with an entry that is not finite gets NaN. Derivatives at the zero vector are 0.
+    The zero vector has the direction 0 with derivatives 0, and a vector with an entry that is not
+    finite the direction NaN.
     """
-    largest = vectors.detach().abs().amax(-1, keepdim=True)
+    # Reductions over a short last axis are slow.
+    vectors = vectors.movedim(-1, 0).contiguous()
+    largest = vectors.detach().abs().amax(0)
     zero = largest == 0
     scale = torch.where(largest.isfinite(), torch.where(zero, 1.0, largest), torch.nan)
     # A constant in place of the vector cuts the gradient where the square root has none.
     nonzero = torch.where(zero, 1.0, vectors)
     compiling = torch.compiler.is_compiling()
     scaled = nonzero / scale if compiling else _Divided.apply(nonzero, scale)
-    unit = scaled / scaled.square().sum(-1, keepdim=True).sqrt()
-    return torch.where(zero, 0.0, unit), ~zero.squeeze(-1)
+    unit = scaled / scaled.square().sum(0).sqrt()
+    return torch.where(zero, 0.0, unit), ~zero
 
 
 class _Divided(torch.autograd.Function):

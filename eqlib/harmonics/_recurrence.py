@@ -50,25 +50,23 @@ def harmonics_by_degree(directions: Any, square: Any, coefficients: Any, lmax: i
     concatenate: Any = torch.cat if isinstance(directions, Tensor) else np.concatenate
     x, y, z = directions
     coefficients = coefficients.reshape(2, -1, *(1 for _ in x.shape))
-    degrees = [(0.0 * x + (4 * np.pi) ** -0.5)[None]]
+    constant = (0.0 * x + (4 * np.pi) ** -0.5)[None]
+    # Degree 1 has no r^2, and in higher degrees it comes from degree 0 alone.
+    degrees = [constant * square]
     for degree in range(1, lmax + 1):
         factor, ratio = coefficients[:, degree**2 : (degree + 1) ** 2]
         last = degrees[-1]
         sine, cosine = (last[:1], last[-1:]) if degree > 1 else (0.0 * last, last)
         inner = factor[1:-1] * (y * last)
         if degree > 1:
-            middle = inner[1:-1] - ratio[2:-2] * (square * degrees[-2])
-            inner = concatenate([inner[:1], middle, inner[-1:]])
-        degrees.append(
-            concatenate(
-                [
-                    factor[:1] * (z * sine + x * cosine),
-                    inner,
-                    factor[-1:] * (z * cosine - x * sine),
-                ]
-            )
-        )
-    return degrees
+            middle = inner[1:-1] - ratio[2:-2] * degrees[-2]
+            parts = [inner[:1], middle, inner[-1:]]
+        else:
+            parts = [inner]
+        first = factor[:1] * (z * sine + x * cosine)
+        parts = [first, *parts, factor[-1:] * (z * cosine - x * sine)]
+        degrees.append(concatenate(parts))
+    return [constant, *degrees[1:]]
 
 
 @table

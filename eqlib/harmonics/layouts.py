@@ -41,7 +41,7 @@ def e3nn_irreps(lmax: int, channels: int, complete: bool = False) -> str:
 
 
 def to_e3nn(
-    features: Float[Tensor, "*batch coeffs channels"],
+    features: Float[Tensor, "*batch_parity coeffs channels"],
     complete: bool = False,
     layout: Layout = "mul_ir",
     normalization: Normalization = "integral",
@@ -83,7 +83,7 @@ def from_e3nn(
     complete: bool = False,
     layout: Layout = "mul_ir",
     normalization: Normalization = "integral",
-) -> Float[Tensor, "*batch2 coeffs channels"]:
+) -> Float[Tensor, "*batch_parity coeffs channels"]:
     """Take features out of e3nn's flat form: the inverse of :func:`to_e3nn`.
 
     Args:

@@ -5,10 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eqlib.harmonics._direction import direction
-from eqlib.harmonics._recurrence import (
-    gradients_by_degree,
-    harmonics_by_degree,
-)
+from eqlib.harmonics._recurrence import gradients_by_degree, harmonics_by_degree
 from eqlib.harmonics._tables import check_degree, constant
 
 
@@ -50,8 +47,8 @@ def spherical_harmonics(
     """
     exact = _checked(vectors, lmax)
     unit, nonzero = direction(exact)
-    degrees = harmonics_of_directions(unit.movedim(-1, 0), lmax, nonzero.to(unit.dtype))
-    return torch.cat(degrees).movedim(0, -1).contiguous().to(vectors.dtype)
+    degrees = harmonics_of_directions(unit, lmax, nonzero.to(unit.dtype))
+    return torch.cat([values.movedim(0, -1) for values in degrees], dim=-1).to(vectors.dtype)
 
 
 def spherical_harmonics_gradient(
@@ -76,13 +73,12 @@ def spherical_harmonics_gradient(
     exact = _checked(vectors, lmax)
     with torch.autocast(vectors.device.type, enabled=False):
         unit, nonzero = direction(exact)
-        unit = unit.movedim(-1, 0)
         degrees = harmonics_of_directions(unit, lmax)
-        tables = [
+        matrices = [
             constant("derivative_table", degree, exact.dtype, exact.device)
             for degree in range(1, lmax + 1)
         ]
-        gradients = torch.cat(gradients_by_degree(unit, degrees, tables), dim=1)
+        gradients = torch.cat(gradients_by_degree(unit, degrees, matrices), dim=1)
         gradients = torch.where(nonzero, gradients, 0.0)
     return gradients.movedim((0, 1), (-1, -2)).contiguous().to(vectors.dtype)
 

@@ -47,7 +47,9 @@ def wigner_d(
         raise ValueError(f"rotation has shape {tuple(rotation.shape)}; expected (..., 3, 3)")
     exact = rotation.to(torch.promote_types(rotation.dtype, torch.float32))
     with torch.autocast(rotation.device.type, enabled=False):
-        matrices = [torch.ones_like(exact[..., :1, :1]), exact.clone()][: lmax + 1]
+        matrices = [exact.new_ones((*exact.shape[:-2], 1, 1))]
+        if lmax > 0:
+            matrices.append(exact.clone(memory_format=torch.contiguous_format))
         if lmax > 1:
             matrices += _fitted(exact, len(range(lmax)))
     return [matrix.to(rotation.dtype) for matrix in matrices]
@@ -57,11 +59,10 @@ def _fitted(rotation: Tensor, lmax: int) -> list[Tensor]:
     """Wigner matrices of the degrees 2 to ``lmax``."""
     fit = constant("fit_table", lmax, rotation.dtype, rotation.device)
     degrees = harmonics_of_directions((rotation @ fit[:3]).movedim(-2, 0), lmax)
+    inverses = fit[3:].split([2 * degree + 1 for degree in range(lmax + 1)])
     return [
-        (degrees[degree] @ fit[3 + degree**2 : 3 + (degree + 1) ** 2].mT)
-        .movedim(0, -2)
-        .contiguous()
-        for degree in range(2, lmax + 1)
+        (values @ inverse.mT).movedim(0, -2).contiguous()
+        for values, inverse in zip(degrees[2:], inverses[2:], strict=True)
     ]
 
 

@@ -1,13 +1,12 @@
-"""What the layers on spherical tensors share: the degrees of components, and argument checks."""
+"""What the layers on spherical tensors share: sizes of degrees, and argument checks."""
 
 import torch
 from torch import Tensor
 
 
-def component_degrees(lmax: int) -> Tensor:
-    """The degree of each of the (lmax + 1)^2 components."""
-    degrees = torch.arange(lmax + 1)
-    return degrees.repeat_interleave(2 * degrees + 1)
+def degree_sizes(lmax: int, complete: bool) -> list[int]:
+    """The number of components of each degree, those of the other parity after the natural ones."""
+    return [2 * degree + 1 for degree in range(lmax + 1)] * (2 if complete else 1)
 
 
 def check_at_least(least: int, **arguments: int) -> None:
@@ -35,12 +34,12 @@ def check_features(
             f"degrees 0 to {lmax}{' of both parities' if complete else ''}, then channels; "
             f"got {tuple(features.shape)}{_mend(features, tail)}"
         )
-    check_dtype(name, features, weight)
     if features.device != weight.device:
         raise ValueError(
             f"{name}: on {features.device}, but the layer is on {weight.device}; "
             "move one to the other with .to(device)"
         )
+    check_dtype(name, features, weight)
 
 
 def check_dtype(name: str, values: Tensor, weight: Tensor) -> None:
@@ -50,11 +49,15 @@ def check_dtype(name: str, values: Tensor, weight: Tensor) -> None:
             f"{name}: expected floating-point numbers, got {values.dtype}; "
             f"convert with .to({weight.dtype})"
         )
-    if values.dtype != weight.dtype and not torch.is_autocast_enabled(values.device.type):
+    if values.dtype != weight.dtype and not _autocasts(values.device.type):
         raise TypeError(
             f"{name}: got {values.dtype}, but the weights of the layer are {weight.dtype}; "
             f"convert one with .to({values.dtype})"
         )
+
+
+def _autocasts(device: str) -> bool:
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def _mend(features: Tensor, tail: tuple[int, ...]) -> str:

@@ -3,8 +3,9 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
-from eqlib.steerable._features import check_at_least, check_features, component_degrees
+from eqlib.steerable._features import check_at_least, check_features, degree_sizes
 from eqlib.symmetry import O, Signature, SphericalTensor
 
 SILU_GAIN = 1.6765324703310912
@@ -40,8 +41,6 @@ class Gate(nn.Module):
         those of Geiger and Smidt, e3nn: Euclidean Neural Networks, 2022.
     """
 
-    degrees: Tensor
-
     def __init__(
         self, lmax: int, channels: int, complete: bool = False, normalize: bool = True
     ) -> None:
@@ -52,9 +51,9 @@ class Gate(nn.Module):
         self.complete, self.normalize = complete, normalize
         features = SphericalTensor(lmax, complete)
         self.signature = Signature(O(3), inputs={"features": features}, outputs=features)
-        blocks = (lmax + 1) * (2 if complete else 1)
-        self.linear = nn.Linear(channels, (blocks - 1) * channels) if blocks > 1 else None
-        self.register_buffer("degrees", component_degrees(lmax), persistent=False)
+        self.sizes = degree_sizes(lmax, complete)
+        gates = (len(self.sizes) - 1) * channels
+        self.linear = nn.Linear(channels, gates) if gates else None
         self.reset_parameters()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -82,16 +81,15 @@ class Gate(nn.Module):
         """
         weight = features if self.linear is None else self.linear.weight
         check_features(features, self.lmax, self.channels, self.complete, weight)
-        scalars = features[..., 0, 0, :] if self.complete else features[..., 0, :]
-        # SiLU(x) is x sigmoid(x), so the scalars are gated too, by themselves
-        gates = (SILU_GAIN if self.normalize else 1.0) * scalars.sigmoid()
+        rows = features.flatten(-3, -2) if self.complete else features
+        scalars, *others = rows.split(self.sizes, -2)
+        gated = [silu(scalars) * (SILU_GAIN if self.normalize else 1.0)]
         if self.linear is not None:
-            learned = self.linear(scalars).to(scalars.dtype).sigmoid()
-            learned = SIGMOID_GAIN * learned if self.normalize else learned
-            gates = torch.cat([gates, learned], -1)
-        parities = (2,) if self.complete else ()
-        gates = gates.unflatten(-1, (*parities, self.lmax + 1, self.channels))
-        return features * gates.index_select(-2, self.degrees)
+            gates = self.linear(scalars).to(rows.dtype).sigmoid()
+            gates = gates * SIGMOID_GAIN if self.normalize else gates
+            pairs = zip(others, gates.split(self.channels, -1), strict=True)
+            gated += [part * gate for part, gate in pairs]
+        return torch.cat(gated, -2).reshape(features.shape)
 
     def extra_repr(self) -> str:
         """Degrees, channels and options."""

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from eqlib.steerable._features import check_at_least, check_features, component_degrees
+from eqlib.steerable._features import check_at_least, check_features, degree_sizes
 from eqlib.symmetry import O, Signature, SphericalTensor
 
 
@@ -37,8 +37,6 @@ class EquivariantLinear(nn.Module):
         variance; the bias starts at zero.
     """
 
-    degrees: Tensor
-
     def __init__(
         self,
         lmax: int,
@@ -63,10 +61,7 @@ class EquivariantLinear(nn.Module):
         parities = (2,) if complete else ()
         self.weight = nn.Parameter(torch.empty(*parities, shared + 1, channels_out, channels_in))
         self.bias = nn.Parameter(torch.empty(channels_out)) if bias else None
-        degrees = component_degrees(shared)
-        if complete:
-            degrees = torch.cat([degrees, degrees + shared + 1])
-        self.register_buffer("degrees", degrees, persistent=False)
+        self.sizes = degree_sizes(shared, complete)
         self.reset_parameters()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -114,11 +109,13 @@ class EquivariantLinear(nn.Module):
     def _map(
         self, rows: Float[Tensor, "rows coeffs channels"]
     ) -> Float[Tensor, "rows coeffs channels_out"]:
-        # One batched product over components, with the weights of a degree repeated for its
-        # orders: in a product per degree, gathering the components costs more than the product.
-        weight = self.weight.flatten(0, -3).index_select(0, self.degrees)
-        mapped = torch.bmm(rows.transpose(0, 1), weight.mT)
-        if self.bias is None:
-            return mapped.transpose(0, 1).contiguous()
-        scalars = mapped[:1] + self.bias.to(mapped.dtype)
-        return torch.cat([scalars.transpose(0, 1), mapped[1:].transpose(0, 1)], 1)
+        # Batched over the components of a degree, which read one matrix: a single product for all
+        # rows of a degree would have to gather them first, which costs more than the product.
+        weights = self.weight.flatten(0, -3).mT.split(1)
+        mapped = [
+            torch.bmm(part, weight.expand(len(part), -1, -1))
+            for part, weight in zip(rows.transpose(0, 1).split(self.sizes), weights, strict=True)
+        ]
+        if self.bias is not None:
+            mapped[0] = mapped[0] + self.bias.to(mapped[0].dtype)
+        return torch.cat([part.transpose(0, 1) for part in mapped], 1)

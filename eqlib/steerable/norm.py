@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from eqlib.steerable._features import check_at_least, check_features, component_degrees
+from eqlib.steerable._features import check_at_least, check_features, degree_sizes
 from eqlib.symmetry import O, Signature, SphericalTensor
 
 HALF = (torch.float16, torch.bfloat16)
@@ -44,8 +44,6 @@ class EquivariantLayerNorm(nn.Module):
         norm of Liao and Smidt, Equiformer, ICLR 2023. Here with both parities.
     """
 
-    degrees: Tensor
-
     def __init__(
         self,
         lmax: int,
@@ -63,16 +61,13 @@ class EquivariantLayerNorm(nn.Module):
         self.per_degree, self.eps = per_degree, eps
         features = SphericalTensor(lmax, complete)
         self.signature = Signature(O(3), inputs={"features": features}, outputs=features)
+        self.sizes = degree_sizes(lmax, complete)
+        others = self.sizes[1:]
+        groups = [[size] for size in others] if per_degree else [others]
+        self.groups = [[1], *filter(None, groups)]
         parities = (2,) if complete else ()
-        blocks = [2 * degree + 1 for degree in range(lmax + 1)] * (2 if complete else 1)
-        together = [blocks[1:]] if len(blocks) > 1 else []
-        self.groups = [[1], *([size] for size in blocks[1:])] if per_degree else [[1], *together]
         self.weight = nn.Parameter(torch.empty(*parities, lmax + 1, channels))
         self.bias = nn.Parameter(torch.empty(channels))
-        degrees = component_degrees(lmax)
-        if complete:
-            degrees = torch.cat([degrees, degrees + lmax + 1])
-        self.register_buffer("degrees", degrees, persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -100,10 +95,11 @@ class EquivariantLayerNorm(nn.Module):
         totals = [sum(sizes) for sizes in self.groups]
         parts = list(exact.split(totals, -2))
         parts[0] = parts[0] - parts[0].mean(-1, keepdim=True)
-        weights = weight.index_select(0, self.degrees).split(totals)
+        rows = zip(weight.split(1), self.sizes, strict=True)  # one for all components of a degree
+        scales = torch.cat([row.expand(size, -1) for row, size in rows]).split(totals)
         normed = [
             self._normed(part, sizes) * scale
-            for part, sizes, scale in zip(parts, self.groups, weights, strict=True)
+            for part, sizes, scale in zip(parts, self.groups, scales, strict=True)
         ]
         normed[0] = normed[0] + bias
         return torch.cat(normed, -2).reshape(features.shape).to(features.dtype)

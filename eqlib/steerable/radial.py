@@ -11,7 +11,7 @@ from eqlib.symmetry import O, Scalar, Signature
 
 SIGNATURE = Signature(O(3), inputs={"distances": Scalar()}, outputs=Scalar())
 SERIES = [(-1) ** k / factorial(2 * k + 1) for k in range(10)]
-"""Coefficients of sin(z) / z in powers of z^2: exact to float64 where z < 1."""
+"""Coefficients of sin(z) / z in powers of z^2: to the rounding of float64 where z < 1."""
 
 
 def polynomial_cutoff(
@@ -204,12 +204,12 @@ def _check_cutoff(cutoff: float) -> None:
 
 
 def _check_distances(basis: BesselBasis | GaussianBasis, distances: Tensor, values: Tensor) -> None:
-    check_dtype("distances", distances, values if basis.trainable else distances)
     if distances.device != values.device:
         raise ValueError(
             f"distances: on {distances.device}, but the basis is on {values.device}; "
             "move one to the other with .to(device)"
         )
+    check_dtype("distances", distances, values if basis.trainable else distances)
 
 
 def _exact(distances: Tensor) -> Tensor:
@@ -223,7 +223,7 @@ def _exact(distances: Tensor) -> Tensor:
 
 
 def _sinc(z: Tensor) -> Tensor:
-    """sin(z) / z with derivatives of every order that are exact near 0 too."""
+    """sin(z) / z with derivatives of every order that are precise near 0 too."""
     small = z.abs() < 1
     square = torch.where(small, z, 0.0).square()
     series = torch.full_like(square, SERIES[-1])

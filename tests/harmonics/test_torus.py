@@ -87,10 +87,16 @@ def test_zeros_are_exact():
         nowhere = (degree < order) | ((degree - frequency) % 2 != 0)
         assert (array[nowhere] == 0).all()
         assert (array[~nowhere] != 0).any()
-    # nonzero entries per order, with both angles' signs: the sparsity of the complex series
-    order, _, frequency = table.nonzero().T
-    number = torch.where(order > 0, 4, 1) * torch.where(frequency > 0, 2, 1)
-    assert number.sum() > 0
+
+
+def test_number_of_nonzero_terms_of_the_complex_series():
+    counts = []
+    for lmax in range(1, 7):
+        order, _, frequency = (fourier_tables(lmax, 0).series.abs() > 1e-12).nonzero().T
+        # both signs of u; for m > 0 the orders m and -m, with both signs of v each
+        terms = torch.where(frequency > 0, 2, 1) * torch.where(order > 0, 4, 1)
+        counts.append(int(terms.sum()))
+    assert counts == [11, 34, 86, 163, 289, 452]
 
 
 def test_lower_degrees_are_leading_parts():

@@ -267,10 +267,14 @@ def test_other_devices_are_refused(name):
         LAYERS[name](2, False)(torch.zeros(5, 9, CHANNELS, device="meta"))
 
 
+@pytest.mark.unchecked
 @names
 def test_layers_trace_on_the_meta_device(name):
     module = LAYERS[name](2, False).to("meta")
-    assert module(torch.zeros(5, 9, CHANNELS, device="meta")).device.type == "meta"
+    x = torch.zeros(5, 9, CHANNELS, device="meta")
+    assert module(x).device.type == "meta"
+    with pytest.raises(TypeError, match=r"got torch.float64"):
+        module(x.double())
 
 
 @pytest.mark.unchecked
