@@ -29,22 +29,32 @@ def table(build: Callable[[int], Table]) -> Callable[[int], Table]:
     return cached
 
 
-def constant(name: str, degree: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return a table by the name of its function as a tensor, to be read only: calls share it."""
+def constant(name: str, degree: int, like: Tensor) -> Tensor:
+    """Return a table by the name of its function, to be read only: calls share it.
+
+    Args:
+        name: that of a function decorated by :func:`table`.
+        degree: its argument.
+        like: a tensor with the dtype and device of the result.
+    """
     if torch.compiler.is_compiling():
         # Plain numbers become constants of the graph; compilers would not trace a cache.
-        numbers = torch.tensor(_numbers(name, degree), dtype=dtype, device=device)
+        numbers = torch.tensor(_numbers(name, degree), dtype=like.dtype, device=like.device)
         return numbers.reshape(_shape(name, degree))
-    key = (name, degree, dtype, device)
-    found = _TENSORS.get(key)
-    if found is None:
+    if type(like) is not Tensor:
+        # Fake tensors, among other kinds, neither mix with real ones nor serve later calls.
+        return _converted(name, degree, like)
+    key = (name, degree, like.dtype, like.device)
+    if key not in _TENSORS:
         # Outside of inference mode, since training may use the same tensor later.
         with torch.inference_mode(False):
-            found = torch.tensor(_BUILDERS[name](degree), device=device).to(dtype)
-        # Under a mode of the caller it may be a fake tensor, which no later call could use.
-        if type(found) is Tensor:
-            _TENSORS[key] = found
-    return found
+            _TENSORS[key] = _converted(name, degree, like)
+    return _TENSORS[key]
+
+
+def copy(array: Table) -> Tensor:
+    """Return a tensor that the caller may change, on the CPU whatever the default device is."""
+    return torch.tensor(array, device="cpu")
 
 
 def check_degree(degree: int, name: str) -> None:
@@ -53,6 +63,10 @@ def check_degree(degree: int, name: str) -> None:
         raise TypeError(f"{name} is {degree!r}; expected a whole number, such as 3")
     if degree < 0:
         raise ValueError(f"{name} is {degree}; expected a degree of at least 0")
+
+
+def _converted(name: str, degree: int, like: Tensor) -> Tensor:
+    return torch.tensor(_BUILDERS[name](degree), device=like.device).to(like.dtype)
 
 
 @constant_result

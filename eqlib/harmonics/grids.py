@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eqlib.harmonics._tables import Table, check_degree, read_only
+from eqlib.harmonics._tables import Table, check_degree, copy, read_only
 
 LEBEDEV_DEGREES = (*range(3, 33, 2), *range(35, 132, 6))
 
@@ -132,7 +132,7 @@ def tangent_frames(points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 2
 
 def _tensors(points: Table, weights: Table, degree: int) -> SphereGrid:
     """Copies, so that no caller can change what is cached."""
-    return SphereGrid(torch.tensor(points), torch.tensor(weights), degree)
+    return SphereGrid(copy(points), copy(weights), degree)
 
 
 @lru_cache(maxsize=64)

@@ -138,7 +138,7 @@ def _factor(degree: int, normalization: str) -> float:
     return math.sqrt(4 * math.pi / (2 * degree + 1))
 
 
-def largest_degree(features: Tensor) -> int:
+def largest_degree(features: Tensor, name: str) -> int:
     """Degree L of features ``(..., (L+1)^2, channels)``.
 
     Raises:
@@ -146,7 +146,7 @@ def largest_degree(features: Tensor) -> int:
     """
     if features.ndim < 2:
         raise ValueError(
-            f"features has shape {tuple(features.shape)}; expected (..., (L+1)^2, channels)"
+            f"{name} has shape {tuple(features.shape)}; expected (..., (L+1)^2, channels)"
         )
     count = features.shape[-2]
     # By comparison: it also works for the symbolic sizes of compilers.
@@ -155,14 +155,14 @@ def largest_degree(features: Tensor) -> int:
         lmax += 1
     if (lmax + 1) ** 2 != count:
         raise ValueError(
-            f"features has shape {tuple(features.shape)} with {count} coefficients; expected "
+            f"{name} has shape {tuple(features.shape)} with {count} coefficients; expected "
             f"(..., (L+1)^2, channels), such as {(lmax + 1) ** 2} coefficients"
         )
     return lmax
 
 
 def _largest_degree(features: Tensor, complete: bool) -> int:
-    lmax = largest_degree(features)
+    lmax = largest_degree(features, "features")
     if complete and (features.ndim < 3 or features.shape[-3] != 2):
         raise ValueError(
             f"features has shape {tuple(features.shape)}; expected (..., 2, (L+1)^2, channels) "

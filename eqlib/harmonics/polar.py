@@ -48,13 +48,11 @@ def to_z_polar(
             f"features has dtype {features.dtype}; expected real floating point: coefficients in "
             "eqlib's basis are real"
         )
-    lmax = largest_degree(features)
+    lmax = largest_degree(features, "features")
     real = _turned(features.to(torch.promote_types(features.dtype, torch.float32)), lmax, False)
     if form == "real":
         return real.to(features.dtype)
-    same, other, imaginary, crossed = constant("order_table", lmax, real.dtype, real.device)[
-        :4, :, None
-    ]
+    same, other, imaginary, crossed = constant("order_table", lmax, real)[:4, :, None]
     opposite = _opposite(real, lmax)
     return torch.complex(same * real + other * opposite, imaginary * real + crossed * opposite)
 
@@ -77,10 +75,10 @@ def from_z_polar(
         TypeError: ``coefficients`` is neither floating point nor complex.
         ValueError: the number of coefficients is not a square.
     """
-    lmax = largest_degree(coefficients)
+    lmax = largest_degree(coefficients, "coefficients")
     if coefficients.is_complex():
         real, imaginary = coefficients.real, _opposite(coefficients.imag, lmax)
-        factors = constant("order_table", lmax, real.dtype, real.device)[..., None]
+        factors = constant("order_table", lmax, real)[..., None]
         return _turned(factors[4] * real + factors[5] * imaginary, lmax, True)
     if not coefficients.is_floating_point():
         raise TypeError(
@@ -93,7 +91,7 @@ def from_z_polar(
 
 def _turned(features: Tensor, lmax: int, inverse: bool) -> Tensor:
     """Each degree times the Wigner matrix of the change of axes, or its inverse."""
-    turn = constant("turn_table", lmax, features.dtype, features.device)
+    turn = constant("turn_table", lmax, features)
     parts = []
     with torch.autocast(features.device.type, enabled=False):
         for degree in range(lmax + 1):

@@ -74,10 +74,7 @@ def spherical_harmonics_gradient(
     with torch.autocast(vectors.device.type, enabled=False):
         unit, nonzero = direction(exact)
         degrees = harmonics_of_directions(unit, lmax)
-        matrices = [
-            constant("derivative_table", degree, exact.dtype, exact.device)
-            for degree in range(1, lmax + 1)
-        ]
+        matrices = [constant("derivative_table", degree, unit) for degree in range(1, lmax + 1)]
         gradients = torch.cat(gradients_by_degree(unit, degrees, matrices), dim=1)
         gradients = torch.where(nonzero, gradients, 0.0)
     return gradients.movedim((0, 1), (-1, -2)).contiguous().to(vectors.dtype)
@@ -92,7 +89,7 @@ def harmonics_of_directions(
     """
     # Compilers treat lmax as a variable; the length of a range is a plain number again.
     lmax = len(range(lmax))
-    table = constant("recurrence_table", lmax, directions.dtype, directions.device)
+    table = constant("recurrence_table", lmax, directions)
     return harmonics_by_degree(directions, square, table, lmax)
 
 

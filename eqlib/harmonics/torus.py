@@ -4,13 +4,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
 from eqlib.harmonics._recurrence import harmonics_by_degree, recurrence_table
-from eqlib.harmonics._tables import Table, check_degree, read_only
+from eqlib.harmonics._tables import Table, check_degree, copy, read_only
 
 
 class FourierTables(NamedTuple):
@@ -59,7 +58,7 @@ def fourier_tables(lmax: int, umax: int) -> FourierTables:
     check_degree(lmax, "lmax")
     check_degree(umax, "umax")
     series, projection = _tables(lmax, umax)
-    return FourierTables(torch.tensor(series), torch.tensor(projection))
+    return FourierTables(copy(series), copy(projection))
 
 
 @lru_cache(maxsize=32)

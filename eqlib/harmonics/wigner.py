@@ -35,7 +35,8 @@ def wigner_d(
     Note:
         Without Euler angles no rotation is special, so the result is as precise as ``rotation``,
         and differentiable everywhere. Matrices that are not orthogonal are not refused; for them
-        the result has no meaning.
+        the result has no meaning. Where TF32 is switched on for matrix products in float32, it
+        holds here too, with errors near 1e-3.
     """
     check_degree(lmax, "lmax")
     if not rotation.is_floating_point():
@@ -57,7 +58,7 @@ def wigner_d(
 
 def _fitted(rotation: Tensor, lmax: int) -> list[Tensor]:
     """Wigner matrices of the degrees 2 to ``lmax``."""
-    fit = constant("fit_table", lmax, rotation.dtype, rotation.device)
+    fit = constant("fit_table", lmax, rotation)
     degrees = harmonics_of_directions((rotation @ fit[:3]).movedim(-2, 0), lmax)
     inverses = fit[3:].split([2 * degree + 1 for degree in range(lmax + 1)])
     return [
@@ -79,10 +80,11 @@ def fit_points(lmax: int) -> Table:
 
     They lie evenly on a half sphere along the golden-angle spiral, since points opposite to each
     other would tell nothing new. Being twice as many as a degree has harmonics, they leave a fit
-    the condition number 8 at most, up to degree 30.
+    the condition number 6 at most, up to degree 30, so that float32 keeps its digits.
     """
-    step = np.arange(4 * lmax + 1) + 0.5
-    cosine = 1 - step / (4 * lmax + 1)
+    count = 4 * lmax + 1
+    step = np.arange(count) + 0.5
+    cosine = 1 - step / count
     sine = np.sqrt(1 - cosine**2)
     angle = np.pi * (3 - np.sqrt(5)) * step
     return np.stack([sine * np.sin(angle), cosine, sine * np.cos(angle)])

@@ -141,6 +141,8 @@ def test_result_is_ones_own(function):
     assert torch.equal(function(2, 2, 2), copy)
     assert copy.dtype == torch.float64
     assert function(0, 2, 3).shape == (1, 9, 16)
+    with torch.device("meta"):
+        assert function(2, 2, 2).device.type == "cpu"
 
 
 @pytest.mark.unchecked

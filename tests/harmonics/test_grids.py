@@ -140,6 +140,13 @@ def test_lebedev_degrees_are_those_of_scipy():
 
 
 @any_grid
+def test_tables_are_on_the_cpu_whatever_the_default_device(grid):
+    with torch.device("meta"):
+        points, weights, _ = grid(6)
+    assert points.device.type == weights.device.type == "cpu"
+
+
+@any_grid
 def test_result_is_ones_own(grid):
     points, weights, _ = grid(6)
     copies = points.clone(), weights.clone()

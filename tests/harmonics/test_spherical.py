@@ -7,6 +7,7 @@ import pytest
 import torch
 from e3nn import o3
 from scipy.special import sph_harm_y
+from torch._subclasses import FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
 
 from eqlib.harmonics import spherical_harmonics, spherical_harmonics_gradient
@@ -313,6 +314,16 @@ def test_tables_made_in_inference_mode_serve_training(rng):
     with torch.inference_mode():
         spherical_harmonics(random_vectors(rng, 2), lmax)
     assert gradients(random_vectors(rng, 2), lmax)[0].isfinite().all()
+
+
+@functions
+def test_tables_made_for_fake_tensors_stay_apart(function, rng):
+    lmax = 18  # of no other test
+    vectors = random_vectors(rng, 2, dtype=torch.float32)
+    for _ in range(2):
+        with FakeTensorMode():
+            assert function(torch.empty(4, 3), lmax).shape[:2] == (4, (lmax + 1) ** 2)
+        assert function(vectors, lmax).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

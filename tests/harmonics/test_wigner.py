@@ -8,6 +8,7 @@ from e3nn import o3
 from torch.autograd import gradcheck, gradgradcheck
 
 from eqlib.harmonics import spherical_harmonics, wigner_d
+from eqlib.harmonics.wigner import fit_points
 from eqlib.symmetry import SO, O
 from tests.tolerances import EQUIVARIANCE
 
@@ -64,6 +65,12 @@ def test_matrices_are_orthogonal_and_compose(lmax, bound, rng):
     assert largest(wigner_d(torch.eye(3, dtype=torch.float64), lmax), identity) < bound
     # control: in the other order it is another rotation
     assert largest([b @ a for a, b in zip(first, second, strict=True)], both) > 0.1
+
+
+@pytest.mark.parametrize("lmax", [2, 3, 4, 5, 6, 7, 8, 12, 20, 30])
+def test_the_fit_is_well_conditioned(lmax):
+    values = spherical_harmonics(torch.tensor(fit_points(lmax)).T.contiguous(), lmax)
+    assert max(torch.linalg.cond(part) for part in split(values, lmax)) < 6
 
 
 def test_matrices_keep_their_digits_near_the_polar_axis():
