@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eqlib.gaunt._arguments import check_operands, check_weights, known
+from eqlib.gaunt._arguments import autocasts, check_operands, check_weights, known
 from eqlib.gaunt.tables import plan
-from eqlib.kernels.gaunt_product import gaunt_product as operation
+from eqlib.kernels.gaunt_product import product
 
 Weights = Sequence[Float[Tensor, "_ #channels"] | None]
 
@@ -108,7 +108,7 @@ def _product(
     x: Tensor, y: Tensor, lmax_out: int, weights: Weights | None, implementation: str, odd: bool
 ) -> Tensor:
     lmaxes = (*check_operands(x, y), known(lmax_out, "lmax_out"))
-    if torch.is_autocast_enabled(x.device.type):
+    if autocasts(x):
         dtype = torch.promote_types(x.dtype, y.dtype)
         x, y = x.to(dtype), y.to(dtype)
     name, tables = plan(implementation, x.device, x.dtype, lmaxes, odd)
@@ -120,5 +120,5 @@ def _product(
     w1, w2, w3 = (None, None, None) if weights is None else check_weights(weights, lmaxes, x)
     if len(batch) != 1:
         x, y = (t.reshape(math.prod(batch), *t.shape[-2:]) for t in (x, y))
-    z: Tensor = operation(x, y, w1, w2, w3, tables, lmaxes[2], odd, name)
+    z = product(x, y, w1, w2, w3, tables, lmaxes[2], odd, name)
     return z if len(batch) == 1 else z.reshape(*batch, *z.shape[1:])

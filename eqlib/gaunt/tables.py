@@ -17,6 +17,7 @@ from eqlib.harmonics import (
     tangent_frames,
 )
 from eqlib.kernels.gaunt_product import pick, whynot
+from eqlib.kernels.gaunt_product.triton_tables import PRECISION, pack
 from eqlib.kernels.tracing import constant_result
 
 Lmaxes = tuple[int, int, int]
@@ -62,6 +63,9 @@ def _tables(
     name: str, device: torch.device, dtype: torch.dtype, lmaxes: Lmaxes, odd: bool
 ) -> list[Tensor]:
     tables = _float64(name, sum(lmaxes) - odd, max(lmaxes), odd)
+    if name in PRECISION:
+        even, odd_degrees = tables
+        return [t.to(device) for t in pack(even, odd_degrees, dtype, PRECISION[name])]
     return [table.to(device=device, dtype=dtype) for table in tables]
 
 
@@ -75,7 +79,7 @@ def _float64(name: str, degree: int, lmax: int, odd: bool) -> list[Tensor]:
         series, projection = fourier_tables(lmax, 2 * lmax)
         return [series, _bracket_projection(series) if odd else projection]
     halves, even = _grid_tables(degree, lmax, odd)
-    if name == "triton":
+    if name in PRECISION:
         return [halves[..., even].contiguous(), halves[..., ~even].contiguous()]
     # At the opposite point, with the same tangents, derivatives of even functions change sign and
     # those of odd ones do not; that the frame is left-handed there goes to the values.

@@ -11,7 +11,7 @@ v = ±m. Series are multiplied as functions on a grid that is just large enough,
 :math:`f_\theta h_\varphi - f_\varphi h_\theta`, a series with sine and cosine of :math:`\theta`
 exchanged, and the integral over the sphere needs no other factor.
 
-Tables: [A (L+1, L+1, L+1), Z (L+1, L+1, 2L+1)], indexed by \|m\|, l and u, for the largest degree L.
+Tables: [A (L+1, L+1, L+1), Z (L+1, L+1, 2L+1)], indexed by \|m\|, l, u; L is the largest degree.
 
 Source:
     Luo, Chen, Krishnapriyan, Enabling Efficient Equivariant Operations in the Fourier Basis via
@@ -90,7 +90,7 @@ def _spectrum(x: Tensor, series: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _waves(column: Tensor, degree: int, even: bool) -> Tensor:
-    """Coefficients of the cosines (even) or the sines of u theta, from those of the exponentials."""
+    """Coefficients of the cosines (even) or sines of u theta, from those of the exponentials."""
     plus = column[:, : degree + 1]
     minus = column[:, -torch.arange(degree + 1, device=column.device)]
     if not even:

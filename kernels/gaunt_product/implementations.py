@@ -4,17 +4,24 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import product
 from types import ModuleType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-LARGEST_DEGREE = {"naive": 12, "compiled": 10, "blocked": 30, "fourier": 30, "triton": 30}
+from eqlib.kernels.gaunt_product.triton_configurations import chip_of, largest_degree
+from eqlib.kernels.gaunt_product.triton_tables import SPARSE_UP_TO
+
+LARGEST_DEGREE = {"naive": 12, "compiled": 10, "blocked": 30, "fourier": 30} | dict.fromkeys(
+    ("triton", "triton_tf32", "triton_bf16"), 9
+)
 """Largest degree of an operand by implementation."""
 
-_COMPILED_UP_TO = 6
-"""Above, table products by the library's matrix multiplication beat the sum over coefficients."""
+_WORK_OF_TERM = 7.3
+"""Arithmetic on the grid, at the speed of a matrix product, that takes the time of one term of the
+sum over coefficients, by ``_terms``: the measurement is in README.md."""
 
 
 class Implementation(NamedTuple):
@@ -22,16 +29,13 @@ class Implementation(NamedTuple):
 
     product: Callable[..., Tensor]
     gradients: Callable[..., tuple[Tensor, Tensor]]
-    all_gradients: Callable[..., tuple[Tensor | None, ...]] | None = None
 
 
 @cache
 def load(name: str) -> Implementation:
     """Import an implementation."""
     module = _module(name)
-    if name == "triton":
-        return Implementation(module.launch, module.launch_gradients)
-    return Implementation(module.product, module.gradients, getattr(module, "all_gradients", None))
+    return Implementation(module.product, module.gradients)
 
 
 def pick(
@@ -50,12 +54,13 @@ def pick(
         if not reason:
             return "triton", "on a GPU the fused kernel reads and writes the features once"
         return "blocked", f"triton cannot run: {reason}"
-    if device.type == "cpu" and max(lmaxes) <= _COMPILED_UP_TO:
-        reason = whynot("compiled", device, dtype, lmaxes)
-        if not reason:
-            return "compiled", "few coefficients are not zero, and this machine has a C compiler"
+    if device.type != "cpu":
+        return "blocked", "torch's own matrix products run on every device"
+    if _terms(lmaxes, odd) * _WORK_OF_TERM > _work_on_grid(lmaxes, odd):
+        return "blocked", "at these degrees products with tables of harmonics are faster"
+    if reason := whynot("compiled", device, dtype, lmaxes):
         return "blocked", f"compiled cannot run: {reason}"
-    return "blocked", "products with tables of harmonics, in blocks that stay in the cache"
+    return "compiled", "most coefficients are zero, and this machine has a C compiler"
 
 
 def whynot(
@@ -75,17 +80,37 @@ def whynot(
         if device.type != "cpu":
             return f"it runs on the CPU, not on {device.type}"
         return str(_module(name).whynot(dtype))
-    if name == "triton":
+    if name.startswith("triton"):
         if find_spec("triton") is None:
             return "triton is not installed"
         from triton import knobs
 
         if device.type != "cuda" and not knobs.runtime.interpret:
             return f"it runs on CUDA devices, not on {device.type}"
+        degree = max(lmaxes)
+        if degree > SPARSE_UP_TO and degree > (limit := largest_degree(chip_of(device), dtype)):
+            return f"its tiles for {dtype} on this chip end at degree {limit}, not {degree}"
     return ""
 
 
 @cache
 def _module(name: str) -> ModuleType:
-    file = "triton_kernels" if name == "triton" else name
+    file = "triton_launch" if name.startswith("triton") else name
     return import_module(f"eqlib.kernels.gaunt_product.{file}")
+
+
+def _terms(lmaxes: tuple[int, int, int], odd: bool) -> int:
+    """Estimate the number of coefficients: two orders of each path determine the third."""
+    count = 0
+    for one, two, three in product(*(range(lmax + 1) for lmax in lmaxes)):
+        if abs(one - two) <= three <= one + two and (one + two + three) % 2 == odd:
+            smallest, middle, _ = sorted((one, two, three))
+            count += (2 * smallest + 1) * (2 * middle + 1)
+    return count
+
+
+def _work_on_grid(lmaxes: tuple[int, int, int], odd: bool) -> float:
+    """Estimate the arithmetic of three table products, of which the bracket doubles two."""
+    points = (sum(lmaxes) - odd + 2) ** 2 / 3
+    one, two, three = ((lmax + 1) ** 2 for lmax in lmaxes)
+    return 2 * points * ((one + two) * (1 + odd) + three)

@@ -89,7 +89,7 @@ def _harmonic(index: int) -> tuple[Polynomial, float]:
 
 @cache
 def _bracket(a: int, b: int) -> Polynomial:
-    r"""Return :math:`r \cdot (\nabla f \times \nabla h)` of two harmonics, without their factors."""
+    r"""Return :math:`r \cdot (\nabla f \times \nabla h)` without the factors."""
     result: Polynomial = {}
     for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
         position = {tuple(int(axis == i) for axis in range(3)): 1}

@@ -1,16 +1,21 @@
 r"""Triton kernels of the products on the sphere; triton_launch.py launches them.
 
-Two forms, each as a product and as the pair of gradients. A program owns a tile of rows, a row being
-a pair of batch entry and channel, and reads and writes each of its coefficients once.
+Two forms, each as a product and as the pair of gradients. A program owns a tile of rows, a row
+being a pair of batch entry and channel, and reads and writes each of its coefficients once.
 
 * sparse (low degree): all coefficients of a row are in registers of one thread, and the nonzero
   coefficients of the trilinear form are constants in straight-line code.
-* grid: harmonics on half of an antipodal grid, in matrix products over blocks of grid points. Values
-  on the grid stay on the chip. PARTS = 2 tells that every factor is split in two TF32 numbers.
+* grid: harmonics on half of an antipodal grid, in matrix products over blocks of grid points.
+  Values on the grid stay on the chip. With PARTS = 2 every factor is the sum of two TF32 numbers.
 
 Rows are tiled as 2^shift channels by BLOCK / 2^shift batch entries, so that neighbouring lanes hold
-neighbouring channels and no lane divides by the number of channels. Offsets have 64 bits.
+neighbouring channels and no lane divides by the number of channels. The first row of a program has
+a 64-bit address; the offsets within its tile have 32 bits.
 """
+# ruff: noqa: N803, SIM300 - compile-time arguments are in capitals
+
+from functools import partial
+from inspect import unwrap
 
 import triton
 import triton.language as tl
@@ -18,7 +23,18 @@ import triton.language as tl
 _MANTISSA: tl.constexpr = tl.constexpr(-8192)
 
 
-@triton.constexpr_function
+def _constant(function):
+    return triton.constexpr_function(unwrap(function))
+
+
+def _jit(function=None, **options):
+    """Do what triton.jit does, also where an import hook has wrapped the function to check it."""
+    if function is None:
+        return partial(_jit, **options)
+    return triton.jit(unwrap(function), **options)
+
+
+@_constant
 def _left(lmax1, lmax2, lmax3, odd, output):
     """Return the left components that an output meets."""
     # Imported here: Triton refuses functions of other modules that it finds by global names.
@@ -27,7 +43,7 @@ def _left(lmax1, lmax2, lmax3, odd, output):
     return tuple(left for left, _ in terms(lmax1, lmax2, lmax3, odd)[output])
 
 
-@triton.constexpr_function
+@_constant
 def _right(lmax1, lmax2, lmax3, odd, output, group):
     """Return the right components, with coefficients, that an output and a left component meet."""
     from eqlib.kernels.gaunt_product.triton_coefficients import terms
@@ -35,34 +51,52 @@ def _right(lmax1, lmax2, lmax3, odd, output, group):
     return terms(lmax1, lmax2, lmax3, odd)[output][group][1]
 
 
-@triton.jit
+@_jit
 def _rows(batch, channels, shift, BLOCK: tl.constexpr):
-    """Return batch entry, channel and validity of the rows of this program."""
+    """Return the first row of this program, in 64 bits, the others relative to it, and a mask."""
     lane = tl.arange(0, BLOCK)
-    entry = tl.program_id(0).to(tl.int64) * (BLOCK >> shift) + (lane >> shift)
-    channel = (tl.program_id(1) << shift).to(tl.int64) + (lane & ((1 << shift) - 1))
-    return entry, channel, (entry < batch) & (channel < channels)
+    entry = lane >> shift
+    channel = lane & ((1 << shift) - 1)
+    first_entry = tl.program_id(0).to(tl.int64) * (BLOCK >> shift)
+    first_channel = tl.program_id(1) << shift
+    ok = (first_entry + entry < batch) & (first_channel + channel < channels)
+    return first_entry, first_channel, entry, channel, ok
 
 
-@triton.jit
-def _read(source, weight, entry, channel, channels, ok, LMAX: tl.constexpr, ACC: tl.constexpr):
+@_jit
+def _start(tensor, rows, channels, COEFFS: tl.constexpr):
+    """Return the address of the first row and the offsets of the others."""
+    first_entry, first_channel, entry, channel, _ = rows
+    first = tensor + first_entry * (COEFFS * channels) + first_channel
+    return first, entry * (COEFFS * channels) + channel
+
+
+@_jit
+def _weight(weight, rows, channels, degree, ACC: tl.constexpr):
+    """Return the weights of the rows for one degree."""
+    _, first_channel, _, channel, ok = rows
+    offset = first_channel + degree * channels
+    return tl.load(weight + offset + channel, mask=ok, other=0.0).to(ACC)
+
+
+@_jit
+def _read(source, weight, rows, channels, LMAX: tl.constexpr, ACC: tl.constexpr):
     """Return one tensor for every coefficient, times the weight of its degree if there is one."""
-    COEFFS: tl.constexpr = (LMAX + 1) * (LMAX + 1)
-    start = source + entry * (COEFFS * channels) + channel
+    first, offset = _start(source, rows, channels, (LMAX + 1) * (LMAX + 1))
     coefficients = ()
     for degree in tl.static_range(LMAX + 1):
         if weight is not None:
-            factor = tl.load(weight + degree * channels + channel, mask=ok, other=0.0).to(ACC)
+            factor = _weight(weight, rows, channels, degree, ACC)
         for order in tl.static_range(2 * degree + 1):
-            value = tl.load(start + (degree * degree + order) * channels, mask=ok, other=0.0)
-            value = value.to(ACC)
+            address = first + (degree * degree + order) * channels
+            value = tl.load(address + offset, mask=rows[4], other=0.0).to(ACC)
             if weight is not None:
                 value = value * factor
             coefficients = coefficients + (value,)  # noqa: RUF005 - Triton knows no unpacking
     return coefficients
 
 
-@triton.jit
+@_jit
 def _inner(
     right, L1: tl.constexpr, L2: tl.constexpr, L3: tl.constexpr, ODD: tl.constexpr,
     output: tl.constexpr, group: tl.constexpr,
@@ -74,7 +108,7 @@ def _inner(
     return total
 
 
-@triton.jit
+@_jit
 def _component(
     left, right, L1: tl.constexpr, L2: tl.constexpr, L3: tl.constexpr, ODD: tl.constexpr,
     output: tl.constexpr,
@@ -87,57 +121,53 @@ def _component(
     return total
 
 
-@triton.jit
+@_jit
 def _contract(
-    left, right, target, weight, entry, channel, channels, ok,
-    L1: tl.constexpr, L2: tl.constexpr, L3: tl.constexpr, ODD: tl.constexpr,
+    left, right, target, weight, rows, channels, L1: tl.constexpr, L2: tl.constexpr,
+    L3: tl.constexpr, ODD: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """Store the product of two operands, coefficient by coefficient."""
-    COEFFS: tl.constexpr = (L3 + 1) * (L3 + 1)
-    start = target + entry * (COEFFS * channels) + channel
+    first, offset = _start(target, rows, channels, (L3 + 1) * (L3 + 1))
     for degree in tl.static_range(L3 + 1):
         if weight is not None:
-            factor = tl.load(weight + degree * channels + channel, mask=ok, other=0.0)
-            factor = factor.to(left[0].dtype)
+            factor = _weight(weight, rows, channels, degree, ACC)
         for order in tl.static_range(2 * degree + 1):
             total = _component(left, right, L1, L2, L3, ODD, degree * degree + order)
             if weight is not None:
                 total = total * factor
-            value = total.to(target.dtype.element_ty)
-            tl.store(start + (degree * degree + order) * channels, value, mask=ok)
+            address = first + (degree * degree + order) * channels
+            tl.store(address + offset, total.to(target.dtype.element_ty), mask=rows[4])
 
 
-@triton.jit(do_not_specialize=["batch", "channels", "shift"])
+@_jit(do_not_specialize=["batch", "channels", "shift"])
 def _sparse_product_kernel(
     x, y, z, w1, w2, w3, batch, channels, shift,
     L1: tl.constexpr, L2: tl.constexpr, L3: tl.constexpr, ODD: tl.constexpr,
     DIGEST: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """z = w3 P(w1 x, w2 y); DIGEST belongs to the terms of the form (see triton_coefficients)."""
-    channels = channels.to(tl.int64)
-    entry, channel, ok = _rows(batch, channels, shift, BLOCK)
-    left = _read(x, w1, entry, channel, channels, ok, L1, ACC)
-    right = _read(y, w2, entry, channel, channels, ok, L2, ACC)
-    _contract(left, right, z, w3, entry, channel, channels, ok, L1, L2, L3, ODD)
+    """Store z = w3 P(w1 x, w2 y); DIGEST is that of the terms (see triton_coefficients)."""
+    rows = _rows(batch, channels, shift, BLOCK)
+    left = _read(x, w1, rows, channels, L1, ACC)
+    right = _read(y, w2, rows, channels, L2, ACC)
+    _contract(left, right, z, w3, rows, channels, L1, L2, L3, ODD, ACC)
 
 
-@triton.jit(do_not_specialize=["batch", "channels", "shift"])
+@_jit(do_not_specialize=["batch", "channels", "shift"])
 def _sparse_gradients_kernel(
     gz, x, y, gx, gy, w1, w2, w3, batch, channels, shift,
     L1: tl.constexpr, L2: tl.constexpr, L3: tl.constexpr, ODD: tl.constexpr,
     DIGEST: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """gx = w1 P(w2 y, w3 gz) and gy = w2 P(w3 gz, w1 x)."""
-    channels = channels.to(tl.int64)
-    entry, channel, ok = _rows(batch, channels, shift, BLOCK)
-    first = _read(x, w1, entry, channel, channels, ok, L1, ACC)
-    second = _read(y, w2, entry, channel, channels, ok, L2, ACC)
-    third = _read(gz, w3, entry, channel, channels, ok, L3, ACC)
-    _contract(second, third, gx, w1, entry, channel, channels, ok, L2, L3, L1, ODD)
-    _contract(third, first, gy, w2, entry, channel, channels, ok, L3, L1, L2, ODD)
+    """Store gx = w1 P(w2 y, w3 gz) and gy = w2 P(w3 gz, w1 x)."""
+    rows = _rows(batch, channels, shift, BLOCK)
+    first = _read(x, w1, rows, channels, L1, ACC)
+    second = _read(y, w2, rows, channels, L2, ACC)
+    third = _read(gz, w3, rows, channels, L3, ACC)
+    _contract(second, third, gx, w1, rows, channels, L2, L3, L1, ODD, ACC)
+    _contract(third, first, gy, w2, rows, channels, L3, L1, L2, ODD, ACC)
 
 
-@triton.jit
+@_jit
 def _layout(LMAX: tl.constexpr, PARITY: tl.constexpr, K: tl.constexpr):
     """Return degree, index and validity of the coefficients whose degrees have a parity."""
     k = tl.arange(0, K)
@@ -150,68 +180,82 @@ def _layout(LMAX: tl.constexpr, PARITY: tl.constexpr, K: tl.constexpr):
     return degree, index, (degree <= LMAX) & (index < (degree + 1) * (degree + 1))
 
 
-@triton.jit
+@_jit
 def _round(value):
     """Round float32 to the nearest number with the 10 mantissa bits of TF32."""
     bits = value.to(tl.int32, bitcast=True)
     return ((bits + 4096) & _MANTISSA).to(tl.float32, bitcast=True)
 
 
-@triton.jit
+@_jit
 def _split(value, PARTS: tl.constexpr, DOT: tl.constexpr):
-    """Return a factor of a matrix product as one number of type DOT or as a sum of two."""
+    """Return a factor of a matrix product as one number of type DOT or as a sum of two.
+
+    Hardware cuts float32 off to TF32, which would bias the product: it is rounded here.
+    """
     if PARTS == 2:
         high = _round(value)
         parts = (high, value - high)
+    elif DOT == tl.float32:
+        parts = (_round(value),)
     else:
         parts = (value.to(DOT),)
     return parts
 
 
-@triton.jit
+@_jit
+def _tile(
+    tensor, weight, rows, channels, LMAX: tl.constexpr, PARITY: tl.constexpr, K: tl.constexpr,
+    ACC: tl.constexpr,
+):  # fmt: skip
+    """Return addresses (K, rows) of the coefficients of a parity, their mask, their weights."""
+    first, offset = _start(tensor, rows, channels, (LMAX + 1) * (LMAX + 1))
+    degree, index, valid = _layout(LMAX, PARITY, K)
+    mask = valid[:, None] & rows[4][None, :]
+    addresses = first + (index[:, None] * channels + offset[None, :])
+    if weight is not None:
+        offsets = rows[1] + (degree[:, None] * channels + rows[3][None, :])
+        factor = tl.load(weight + offsets, mask=mask, other=0.0).to(ACC)
+    else:
+        factor = 1.0
+    return addresses, mask, factor
+
+
+@_jit
 def _read_parity(
-    source, weight, entry, channel, channels, ok, LMAX: tl.constexpr, PARITY: tl.constexpr,
-    K: tl.constexpr, PARTS: tl.constexpr, ACC: tl.constexpr, DOT: tl.constexpr,
+    source, weight, rows, channels, LMAX: tl.constexpr, PARITY: tl.constexpr, K: tl.constexpr,
+    PARTS: tl.constexpr, ACC: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
     """Return the coefficients (rows, K) whose degrees have a parity, split for products."""
-    COEFFS: tl.constexpr = (LMAX + 1) * (LMAX + 1)
-    degree, index, valid = _layout(LMAX, PARITY, K)
-    mask = valid[:, None] & ok[None, :]
-    start = source + (entry * (COEFFS * channels) + channel)[None, :]
-    tile = tl.load(start + index[:, None] * channels, mask=mask, other=0.0).to(ACC)
+    addresses, mask, factor = _tile(source, weight, rows, channels, LMAX, PARITY, K, ACC)
+    tile = tl.load(addresses, mask=mask, other=0.0).to(ACC)
     if weight is not None:
-        offsets = degree[:, None] * channels + channel[None, :]
-        tile *= tl.load(weight + offsets, mask=mask, other=0.0).to(ACC)
+        tile *= factor
     return _split(tl.trans(tile), PARTS, DOT)
 
 
-@triton.jit
+@_jit
 def _read_both(
-    source, weight, entry, channel, channels, ok, LMAX: tl.constexpr, KE: tl.constexpr,
-    KO: tl.constexpr, PARTS: tl.constexpr, ACC: tl.constexpr, DOT: tl.constexpr,
+    source, weight, rows, channels, LMAX: tl.constexpr, KE: tl.constexpr, KO: tl.constexpr,
+    PARTS: tl.constexpr, ACC: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    even = _read_parity(source, weight, entry, channel, channels, ok, LMAX, 0, KE, PARTS, ACC, DOT)
-    odd = _read_parity(source, weight, entry, channel, channels, ok, LMAX, 1, KO, PARTS, ACC, DOT)
-    return even, odd
+    even = _read_parity(source, weight, rows, channels, LMAX, 0, KE, PARTS, ACC, DOT)
+    return even, _read_parity(source, weight, rows, channels, LMAX, 1, KO, PARTS, ACC, DOT)
 
 
-@triton.jit
+@_jit
 def _write_parity(
-    target, weight, entry, channel, channels, ok, tile, LMAX: tl.constexpr, PARITY: tl.constexpr,
-    K: tl.constexpr,
+    target, weight, rows, channels, tile, LMAX: tl.constexpr, PARITY: tl.constexpr,
+    K: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    COEFFS: tl.constexpr = (LMAX + 1) * (LMAX + 1)
-    degree, index, valid = _layout(LMAX, PARITY, K)
-    mask = valid[:, None] & ok[None, :]
+    addresses, mask, factor = _tile(target, weight, rows, channels, LMAX, PARITY, K, ACC)
     tile = tl.trans(tile)
     if weight is not None:
-        offsets = degree[:, None] * channels + channel[None, :]
-        tile *= tl.load(weight + offsets, mask=mask, other=0.0).to(tile.dtype)
-    start = target + (entry * (COEFFS * channels) + channel)[None, :]
-    tl.store(start + index[:, None] * channels, tile.to(target.dtype.element_ty), mask=mask)
+        tile *= factor
+    tl.store(addresses, tile.to(target.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@_jit
 def _matmul(left, table, total, PRECISION: tl.constexpr, ACC: tl.constexpr):
     """Add a product of factors, each in one part or in two, to a total."""
     if len(left) == 2:
@@ -220,7 +264,7 @@ def _matmul(left, table, total, PRECISION: tl.constexpr, ACC: tl.constexpr):
     return tl.dot(left[0], table[0], total, input_precision=PRECISION, out_dtype=ACC)
 
 
-@triton.jit
+@_jit
 def _block(table, component: tl.constexpr, begin, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
            PARTS: tl.constexpr, BY_ROW: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """Return a block of rows, or of columns, of a table (component, PARTS, ROWS, COLUMNS).
@@ -236,13 +280,14 @@ def _block(table, component: tl.constexpr, begin, ROWS: tl.constexpr, COLUMNS: t
         j = begin + tl.arange(0, BLOCK)
     parts = ()
     for part in tl.static_range(PARTS):
-        start = table + (component * PARTS + part) * ROWS * COLUMNS
-        loaded = tl.load(start + i[:, None] * COLUMNS + j[None, :])
+        # The constant comes last: blocks that differ in it alone share their addresses.
+        addresses = table + (i[:, None] * COLUMNS + j[None, :])
+        loaded = tl.load(addresses + (component * PARTS + part) * ROWS * COLUMNS)
         parts = parts + (tl.trans(loaded),)  # noqa: RUF005 - Triton knows no unpacking
     return parts
 
 
-@triton.jit
+@_jit
 def _evaluate(
     operand, even, odd, component: tl.constexpr, begin, G: tl.constexpr, KE: tl.constexpr,
     KO: tl.constexpr, BLOCK: tl.constexpr, BG: tl.constexpr, PARTS: tl.constexpr,
@@ -256,16 +301,42 @@ def _evaluate(
     return first, _matmul(operand[1], table, zero, PRECISION, ACC)
 
 
-@triton.jit
+@_jit
+def _join(f, h):
+    """Return the products of two functions, each with an even and an odd part, likewise."""
+    return f[0] * h[0] + f[1] * h[1], f[0] * h[1] + f[1] * h[0]
+
+
+@_jit
+def _multiply(
+    a, b, even, odd, begin, G: tl.constexpr, KE: tl.constexpr, KO: tl.constexpr,
+    BLOCK: tl.constexpr, BG: tl.constexpr, ODD: tl.constexpr, PARTS: tl.constexpr,
+    PRECISION: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Return what projects onto even and onto odd degrees, with few values alive at a time."""
+    f = _evaluate(a, even, odd, 0, begin, G, KE, KO, BLOCK, BG, PARTS, PRECISION, ACC)
+    if ODD:
+        h = _evaluate(b, even, odd, 1, begin, G, KE, KO, BLOCK, BG, PARTS, PRECISION, ACC)
+        first = _join(f, h)
+        f = _evaluate(a, even, odd, 1, begin, G, KE, KO, BLOCK, BG, PARTS, PRECISION, ACC)
+        h = _evaluate(b, even, odd, 0, begin, G, KE, KO, BLOCK, BG, PARTS, PRECISION, ACC)
+        second = _join(f, h)
+        # A derivative changes the parity, so the sum of two even factors goes to odd degrees.
+        values = (first[1] - second[1], first[0] - second[0])
+    else:
+        h = _evaluate(b, even, odd, 0, begin, G, KE, KO, BLOCK, BG, PARTS, PRECISION, ACC)
+        values = _join(f, h)
+    return values
+
+
+@_jit
 def _values(
     operand, even, odd, begin, G: tl.constexpr, KE: tl.constexpr, KO: tl.constexpr,
     BLOCK: tl.constexpr, BG: tl.constexpr, ODD: tl.constexpr, PARTS: tl.constexpr,
     PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """Return all that the pointwise product needs of an operand: its values or both derivatives."""
-    values = _evaluate(
-        operand, even, odd, 0, begin, G, KE, KO, BLOCK, BG, PARTS, PRECISION, ACC
-    )
+    values = _evaluate(operand, even, odd, 0, begin, G, KE, KO, BLOCK, BG, PARTS, PRECISION, ACC)
     if ODD:
         values = values + _evaluate(
             operand, even, odd, 1, begin, G, KE, KO, BLOCK, BG, PARTS, PRECISION, ACC
@@ -273,19 +344,18 @@ def _values(
     return values
 
 
-@triton.jit
-def _multiply(f, h, ODD: tl.constexpr):
-    """Return what projects onto even and onto odd degrees."""
+@_jit
+def _combine(f, h, ODD: tl.constexpr):
+    """Return what projects onto even and onto odd degrees, from the values of both operands."""
     if ODD:
         even = f[0] * h[3] - f[2] * h[1] + (f[1] * h[2] - f[3] * h[0])
         odd = f[0] * h[2] - f[2] * h[0] + (f[1] * h[3] - f[3] * h[1])
     else:
-        even = f[0] * h[0] + f[1] * h[1]
-        odd = f[0] * h[1] + f[1] * h[0]
+        even, odd = _join(f, h)
     return even, odd
 
 
-@triton.jit
+@_jit
 def _project(
     values, totals, even, odd, begin, G: tl.constexpr, KE: tl.constexpr, KO: tl.constexpr,
     BG: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
@@ -298,46 +368,48 @@ def _project(
     return first, _matmul(_split(values[1], PARTS, DOT), table, totals[1], PRECISION, ACC)
 
 
-@triton.jit
+@_jit(do_not_specialize=["batch", "channels", "shift", "again"])
 def _grid_product_kernel(
-    x, y, z, w1, w2, w3, even, odd, even_back, odd_back, batch, channels, shift,
+    x, y, z, w1, w2, w3, even, odd, even_back, odd_back, batch, channels, shift, again,
     L1: tl.constexpr, L2: tl.constexpr, L3: tl.constexpr, ODD: tl.constexpr, G: tl.constexpr,
     KE: tl.constexpr, KO: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
     ACC: tl.constexpr, DOT: tl.constexpr, BLOCK: tl.constexpr, BG: tl.constexpr,
     STAGES: tl.constexpr,
 ):  # fmt: skip
-    """z = w3 P(w1 x, w2 y)."""
-    channels = channels.to(tl.int64)
-    entry, channel, ok = _rows(batch, channels, shift, BLOCK)
-    a = _read_both(x, w1, entry, channel, channels, ok, L1, KE, KO, PARTS, ACC, DOT)
-    b = _read_both(y, w2, entry, channel, channels, ok, L2, KE, KO, PARTS, ACC, DOT)
+    """Store z = w3 P(w1 x, w2 y).
+
+    The number of channels comes again: if the compiler knew that both are the same, it would keep
+    all addresses in registers from the loads to the stores.
+    """
+    rows = _rows(batch, channels, shift, BLOCK)
+    a = _read_both(x, w1, rows, channels, L1, KE, KO, PARTS, ACC, DOT)
+    b = _read_both(y, w2, rows, channels, L2, KE, KO, PARTS, ACC, DOT)
     ze = tl.zeros((BLOCK, KE), ACC)
     zo = tl.zeros((BLOCK, KO), ACC)
     for begin in tl.range(0, G, BG, num_stages=STAGES):
-        f = _values(a, even, odd, begin, G, KE, KO, BLOCK, BG, ODD, PARTS, PRECISION, ACC)
-        h = _values(b, even, odd, begin, G, KE, KO, BLOCK, BG, ODD, PARTS, PRECISION, ACC)
+        values = _multiply(a, b, even, odd, begin, G, KE, KO, BLOCK, BG, ODD, PARTS, PRECISION, ACC)
         ze, zo = _project(
-            _multiply(f, h, ODD), (ze, zo), even_back, odd_back, begin,
+            values, (ze, zo), even_back, odd_back, begin,
             G, KE, KO, BG, PARTS, PRECISION, ACC, DOT,
         )  # fmt: skip
-    _write_parity(z, w3, entry, channel, channels, ok, ze, L3, 0, KE)
-    _write_parity(z, w3, entry, channel, channels, ok, zo, L3, 1, KO)
+    rows = _rows(batch, again, shift, BLOCK)
+    _write_parity(z, w3, rows, again, ze, L3, 0, KE, ACC)
+    _write_parity(z, w3, rows, again, zo, L3, 1, KO, ACC)
 
 
-@triton.jit
+@_jit(do_not_specialize=["batch", "channels", "shift", "again"])
 def _grid_gradients_kernel(
-    gz, x, y, gx, gy, w1, w2, w3, even, odd, even_back, odd_back, batch, channels, shift,
+    gz, x, y, gx, gy, w1, w2, w3, even, odd, even_back, odd_back, batch, channels, shift, again,
     L1: tl.constexpr, L2: tl.constexpr, L3: tl.constexpr, ODD: tl.constexpr, G: tl.constexpr,
     KE: tl.constexpr, KO: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
     ACC: tl.constexpr, DOT: tl.constexpr, BLOCK: tl.constexpr, BG: tl.constexpr,
     STAGES: tl.constexpr,
 ):  # fmt: skip
-    """gx = w1 P(w2 y, w3 gz) and gy = w2 P(w3 gz, w1 x), with every operand evaluated once."""
-    channels = channels.to(tl.int64)
-    entry, channel, ok = _rows(batch, channels, shift, BLOCK)
-    a = _read_both(x, w1, entry, channel, channels, ok, L1, KE, KO, PARTS, ACC, DOT)
-    b = _read_both(y, w2, entry, channel, channels, ok, L2, KE, KO, PARTS, ACC, DOT)
-    c = _read_both(gz, w3, entry, channel, channels, ok, L3, KE, KO, PARTS, ACC, DOT)
+    """Store gx = w1 P(w2 y, w3 gz) and gy = w2 P(w3 gz, w1 x); operands are evaluated once."""
+    rows = _rows(batch, channels, shift, BLOCK)
+    a = _read_both(x, w1, rows, channels, L1, KE, KO, PARTS, ACC, DOT)
+    b = _read_both(y, w2, rows, channels, L2, KE, KO, PARTS, ACC, DOT)
+    c = _read_both(gz, w3, rows, channels, L3, KE, KO, PARTS, ACC, DOT)
     gxe = tl.zeros((BLOCK, KE), ACC)
     gxo = tl.zeros((BLOCK, KO), ACC)
     gye = tl.zeros((BLOCK, KE), ACC)
@@ -347,14 +419,19 @@ def _grid_gradients_kernel(
         h = _values(b, even, odd, begin, G, KE, KO, BLOCK, BG, ODD, PARTS, PRECISION, ACC)
         k = _values(c, even, odd, begin, G, KE, KO, BLOCK, BG, ODD, PARTS, PRECISION, ACC)
         gxe, gxo = _project(
-            _multiply(h, k, ODD), (gxe, gxo), even_back, odd_back, begin,
+            _combine(h, k, ODD), (gxe, gxo), even_back, odd_back, begin,
             G, KE, KO, BG, PARTS, PRECISION, ACC, DOT,
         )  # fmt: skip
         gye, gyo = _project(
-            _multiply(k, f, ODD), (gye, gyo), even_back, odd_back, begin,
+            _combine(k, f, ODD), (gye, gyo), even_back, odd_back, begin,
             G, KE, KO, BG, PARTS, PRECISION, ACC, DOT,
         )  # fmt: skip
-    _write_parity(gx, w1, entry, channel, channels, ok, gxe, L1, 0, KE)
-    _write_parity(gx, w1, entry, channel, channels, ok, gxo, L1, 1, KO)
-    _write_parity(gy, w2, entry, channel, channels, ok, gye, L2, 0, KE)
-    _write_parity(gy, w2, entry, channel, channels, ok, gyo, L2, 1, KO)
+    rows = _rows(batch, again, shift, BLOCK)
+    _write_parity(gx, w1, rows, again, gxe, L1, 0, KE, ACC)
+    _write_parity(gx, w1, rows, again, gxo, L1, 1, KO, ACC)
+    _write_parity(gy, w2, rows, again, gye, L2, 0, KE, ACC)
+    _write_parity(gy, w2, rows, again, gyo, L2, 1, KO, ACC)
+
+
+COMPILED = isinstance(_sparse_product_kernel, triton.JITFunction)
+"""Whether the kernels are compiled: not where TRITON_INTERPRET=1 was set when this was imported."""

@@ -122,7 +122,8 @@ def test_commutes_with_rotations_and_reflections(operation, dtype, name, kind, r
     x, y = features(4, rng, dtype=dtype), features(3, rng, dtype=dtype)
     # Brackets of functions are pseudo-functions.
     sign = -1 if kind == "reflection" and operation is poisson_product else 1
-    moved = operation((matrix @ x.double()).to(dtype), (matrix[:16, :16] @ y.double()).to(dtype), 4)
+    turned = [(matrix @ x.double()).to(dtype), (matrix[:16, :16] @ y.double()).to(dtype)]
+    moved = operation(*turned, 4, implementation=name)
     expected = sign * matrix @ operation(x, y, 4, implementation=name).double()
     assert error(moved, expected) <= EQUIVARIANCE[dtype]
     # control: a product of coefficients, one by one, does not commute
@@ -142,7 +143,7 @@ def test_every_path_is_that_of_clebsch_and_gordan(rng):
     for one in range(lmax + 1):
         for two in range(lmax + 1):
             for three in range(abs(one - two), min(one + two, lmax) + 1):
-                parts = [slice(l * l, (l + 1) ** 2) for l in (one, two, three)]
+                parts = [slice(n * n, (n + 1) ** 2) for n in (one, two, three)]
                 even, odd = (table[tuple(parts)] for table in tables)
                 path, none = (odd, even) if (one + two + three) % 2 else (even, odd)
                 coupling = wigner_3j(one, two, three, dtype=torch.float64)
@@ -229,6 +230,27 @@ def test_inference_mode_leaves_no_trace(rng):
 
 
 X, Y, W = torch.zeros(2, 9, 3), torch.zeros(2, 4, 3), torch.ones(3, 3)
+
+
+@operations
+def test_shapes_without_data(operation):
+    x = torch.randn(3, 9, 2, device="meta", requires_grad=True)
+    weight = torch.ones(3, 2, device="meta")
+    z = operation(x, x, 1, (weight, None, None))
+    assert (z.shape, z.device.type) == ((3, 4, 2), "meta")
+    assert torch.autograd.grad(z.sum(), x)[0].shape == x.shape
+
+
+@pytest.mark.unchecked
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own
+@operations
+def test_works_under_functional_transforms(operation, rng):
+    x, y = features(2, rng, (3, 4)), features(1, rng, (3, 4))
+    rows = torch.func.vmap(lambda x, y: operation(x, y, 2))(x, y)
+    torch.testing.assert_close(rows, operation(x, y, 2))
+    tangent = features(2, rng, (3, 4))
+    _, moved = torch.func.jvp(lambda x: operation(x, y, 2), (x,), (tangent,))
+    torch.testing.assert_close(moved, operation(tangent, y, 2))
 
 
 CASES = [

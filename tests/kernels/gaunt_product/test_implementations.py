@@ -5,7 +5,13 @@ import torch
 
 from eqlib.gaunt import gaunt_product, poisson_product
 from eqlib.kernels import native
-from eqlib.kernels.gaunt_product import blocked, implementations, pick, whynot
+from eqlib.kernels.gaunt_product import (
+    _weight_gradients,
+    blocked,
+    implementations,
+    pick,
+    whynot,
+)
 from tests.gaunt.oracle import VALUE, error, product
 
 CPU = torch.device("cpu")
@@ -123,7 +129,9 @@ def test_gradients_in_every_dtype(name, odd, dtype, rng):
 @names
 def test_many_blocks(name, rng, monkeypatch):
     needs(name)
-    monkeypatch.setattr(blocked, "_CACHE", 20_000)  # several blocks, the last one shorter
+    # Several blocks, the last one shorter.
+    monkeypatch.setattr(blocked, "_CACHE", 20_000)
+    monkeypatch.setattr(_weight_gradients, "_BLOCK", 5_000)
     x, y, seed = (features(2, rng, batch=(101,), channels=3).requires_grad_() for _ in range(3))
     weights = [w.requires_grad_() for w in factors((2, 2, 2), rng, channels=3)]
     leaves = [x, y, *weights]
@@ -180,10 +188,11 @@ def test_largest_degree(rng):
         ("cpu", torch.float32, (2, 2, 2), "", "compiled"),
         ("cpu", torch.float32, (2, 2, 2), "there is none", "blocked"),
         ("cpu", torch.bfloat16, (2, 2, 2), "", "blocked"),
-        ("cpu", torch.float32, (2, 2, 9), "", "blocked"),
+        ("cpu", torch.float32, (9, 9, 9), "", "blocked"),
+        ("cpu", torch.float32, (1, 10, 10), "", "compiled"),
         ("meta", torch.float32, (2, 2, 2), "", "blocked"),
     ],
-    ids=["compiler", "no compiler", "bfloat16", "high degree", "other device"],
+    ids=["compiler", "no compiler", "bfloat16", "high degrees", "one high degree", "other device"],
 )
 def test_pick(device, dtype, lmaxes, compiler, expected, monkeypatch):
     monkeypatch.setattr(native, "whynot", lambda *_: compiler)

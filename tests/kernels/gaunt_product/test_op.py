@@ -5,11 +5,14 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from eqlib.gaunt.tables import plan
-from eqlib.kernels.gaunt_product import gaunt_product, gaunt_product_gradients
+from eqlib.kernels.gaunt_product import gaunt_product, gaunt_product_gradients, product
 from tests.kernels.gaunt_product.test_implementations import NAMES, factors, features, needs
 
 names = pytest.mark.parametrize("name", NAMES)
 odds = pytest.mark.parametrize("odd", [False, True], ids=["gaunt", "poisson"])
+jit_warning = pytest.mark.filterwarnings(
+    "ignore:.*torch.jit.script:DeprecationWarning"
+)  # torch's own
 LMAXES = (1, 2, 2)
 
 
@@ -28,12 +31,69 @@ def operands(rng, weighted=True):
 def test_gradcheck_and_gradgradcheck(name, odd, rng):
     needs(name)
 
-    def product(x, y, w1, w2, w3):
-        return gaunt_product(x, y, w1, w2, w3, tables(name, odd), LMAXES[2], odd, name)
-
     arguments = operands(rng)
-    assert gradcheck(product, arguments, fast_mode=True)
-    assert gradgradcheck(product, arguments, fast_mode=True)
+    for operation in (product, gaunt_product):
+
+        def function(x, y, w1, w2, w3, operation=operation):
+            return operation(x, y, w1, w2, w3, tables(name, odd), LMAXES[2], odd, name)
+
+        assert gradcheck(function, arguments, fast_mode=True)
+        assert gradgradcheck(function, arguments, fast_mode=True)
+
+
+@pytest.mark.unchecked
+@jit_warning
+@pytest.mark.parametrize("weighted", [True, False], ids=["weights", "no weights"])
+@pytest.mark.parametrize("name", ["naive", "blocked"])
+def test_forward_mode(name, weighted, rng):
+    leaves = [t for t in operands(rng, weighted) if t is not None]
+    odd = weighted
+
+    def function(x, y, *weights):
+        weights = weights or (None, None, None)
+        return product(x, y, *weights, tables(name, odd), LMAXES[2], odd, name)
+
+    assert gradcheck(function, leaves, fast_mode=True, check_forward_ad=True)
+    assert gradgradcheck(function, leaves, fast_mode=True, check_fwd_over_rev=True)
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("dims", [(0, 0, None), (1, None, None), (None, 2, 0)], ids=str)
+def test_vmap(dims, rng):
+    x, y = (features(lmax, rng, batch=(4,)) for lmax in LMAXES[:2])
+    w = factors((LMAXES[0],), rng)[0]
+    many = [
+        t if dim is None else torch.stack([t, 2 * t, -t], dim)
+        for t, dim in zip((x, y, w), dims, strict=True)
+    ]
+
+    def function(x, y, w):
+        return product(x, y, w, None, None, tables("blocked", False), LMAXES[2], False, "blocked")
+
+    found = torch.func.vmap(function, in_dims=dims)(*many)
+    count = sum(dim is not None for dim in dims)
+    z = function(x, y, w)
+    for entry, factor in zip(found, (1, 2, -1), strict=True):
+        torch.testing.assert_close(entry, factor**count * z)
+
+
+@pytest.mark.unchecked
+@jit_warning
+def test_functional_transforms(rng):
+    x, y = (features(lmax, rng, batch=(2,)) for lmax in LMAXES[:2])
+
+    def loss(x):
+        none = (None, None, None)
+        z = product(x, y, *none, tables("blocked", False), LMAXES[2], False, "blocked")
+        return z.pow(3).sum()
+
+    gradient = torch.func.grad(loss)
+    (expected,) = torch.autograd.grad(loss(x.requires_grad_()), x)
+    x = x.detach()
+    torch.testing.assert_close(gradient(x), expected)
+    backward = torch.func.jacrev(gradient)(x)
+    torch.testing.assert_close(torch.func.jacfwd(gradient)(x), backward)
+    torch.testing.assert_close(torch.autograd.functional.hessian(loss, x), backward)
 
 
 @names
