@@ -1,25 +1,26 @@
 """Time everything that answers a problem, in turns, after checking that the answers agree."""
 
 import math
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmarks.registry import Benchmark, Inputs, Operation, Pass
+from benchmarks.answers import DisagreementError, Question, Run, build, make_inputs, prepare
+from benchmarks.memory import bytes_of, peak_bytes
+from benchmarks.registry import Benchmark, Inputs, Pass
+from benchmarks.roofline import Ceilings, Rates, rates, seconds_of
 
-SEED = 0
+__all__ = ["DisagreementError", "Row", "compare"]
+
 SAMPLE_SECONDS = 2e-3  # short calls are repeated until a sample takes so long
+LEAST_SAMPLES = 3
+SLOW_SECONDS = 0.2  # of such calls one is enough to warm up
 
-Answer = Sequence[Any]
-Run = Callable[[], Answer]
-
-
-class DisagreementError(ValueError):
-    """An implementation or a peer does not compute what the reference computes."""
+Samples = list[tuple[int, float]]
+"""The round and the seconds per call of each sample."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,38 @@ class Row:
     stage: Pass
     name: str
     kind: str
+    computes: str = ""
+    """What it computes, where that is not what the others do."""
     p20_ms: float = math.nan
     p50_ms: float = math.nan
     p80_ms: float = math.nan
+    samples: int = 0
     ratio: float = math.nan
     """Time over that of the reference in the same round, the median over all rounds."""
     peak_mib: float = math.nan
-    """Memory on the GPU beyond the inputs; not measured on the CPU."""
+    """Memory beyond the inputs, the results included."""
+    extra: float = math.nan
+    """Memory beyond inputs and results, relative to those."""
+    gb_s: float = math.nan
+    """Bytes that must be moved at least, per second; of_copy is that over the copy ceiling."""
+    of_copy: float = math.nan
+    gflop_s: float = math.nan
+    """Operations of the implementation's algorithm per second; likewise of_matmul."""
+    of_matmul: float = math.nan
+    limit: str = ""
+    """The nearer ceiling."""
     note: str = ""
     """Why there are no figures."""
 
 
-def compare(benchmark: Benchmark, problem: str, device: torch.device, repeats: int) -> list[Row]:
+def compare(
+    benchmark: Benchmark,
+    problem: str,
+    device: torch.device,
+    repeats: int,
+    seconds: float = math.inf,
+    ceilings: Ceilings | None = None,
+) -> list[Row]:
     """Time all contenders on the same tensors, pass by pass.
 
     Args:
@@ -50,199 +71,97 @@ def compare(benchmark: Benchmark, problem: str, device: torch.device, repeats: i
         problem: name of the problem.
         device: where to put inputs and networks.
         repeats: number of rounds; each contender is sampled once in a round.
+        seconds: time for the samples of one contender in one pass. Those that would need longer
+            are left out of most rounds, but sampled in three at least.
+        ceilings: of this device, for the rates.
 
     Raises:
         DisagreementError: a contender differs from the reference.
     """
-    inputs = _make_inputs(benchmark, problem, device)
+    inputs = make_inputs(benchmark, problem, device)
     contenders = {
-        name: operation if isinstance(operation, str) else _build(operation, device)
-        for name, operation in benchmark.contenders(problem)
+        name: build(benchmark, name, given, inputs, device)
+        for name, given in benchmark.contenders(problem)
     }
     rows = []
-    for stage in benchmark.passes:
-        runs, notes = _prepare(benchmark, stage, inputs, contenders)
-        samples = _sample(runs, device, repeats)
-        reference = samples[benchmark.reference]
-        for name in contenders:
-            kind = "eqlib" if name in benchmark.implementations else "peer"
-            row = Row(benchmark.name, problem, stage, name, kind)
+    for stage in (name for name in benchmark.passes if name in benchmark.problem(problem).passes):
+        runs, notes = prepare(Question(benchmark, stage, inputs), contenders)
+        samples = _sample(runs, device, repeats, seconds)
+        for name, operation in contenders.items():
+            row = Row(
+                benchmark.name,
+                problem,
+                stage,
+                name,
+                kind="eqlib" if name in benchmark.implementations else "peer",
+                computes=getattr(operation, "computes", ""),
+            )
             if name in notes:
                 rows.append(replace(row, note=notes[name]))
                 continue
-            p20, p50, p80 = _percentiles(samples[name])
-            ratio = _ratio(samples[name], reference)
-            peak = _peak_mib(runs[name], device)
-            rows.append(
-                replace(row, p20_ms=p20, p50_ms=p50, p80_ms=p80, ratio=ratio, peak_mib=peak)
-            )
+            row = _with_times(row, samples[name], samples[benchmark.reference])
+            row = _with_memory(row, runs[name], inputs, device)
+            same = getattr(operation, "equals", None) is None
+            if benchmark.work is not None and ceilings is not None and same:
+                work = benchmark.work(inputs, stage, name)
+                row = _with_rates(row, rates(work, row.p50_ms / 1e3, ceilings))
+            rows.append(row)
     return rows
 
 
-def _make_inputs(benchmark: Benchmark, problem: str, device: torch.device) -> Inputs:
-    inputs = benchmark.problems[problem](torch.Generator().manual_seed(SEED))
-    for name, value in inputs.items():
-        if isinstance(value, Tensor):
-            inputs[name] = value.to(device).requires_grad_(name in benchmark.differentiate)
-    return inputs
+def _with_times(row: Row, samples: Samples, reference: Samples) -> Row:
+    p20, p50, p80 = _percentiles([seconds for _, seconds in samples])
+    ratio = _ratio(samples, reference)
+    return replace(row, p20_ms=p20, p50_ms=p50, p80_ms=p80, samples=len(samples), ratio=ratio)
 
 
-def _build(operation: Operation, device: torch.device) -> Operation:
-    if not isinstance(operation, type):
-        return operation
-    with torch.random.fork_rng():
-        torch.manual_seed(SEED)
-        return operation().to(device)
+def _with_memory(row: Row, run: Run, inputs: Inputs, device: torch.device) -> Row:
+    kept: list[Tensor] = []
+    peak = peak_bytes(lambda: kept.extend(run()), device)
+    results = bytes_of(kept)
+    needed = bytes_of(inputs.values()) + results
+    extra = (peak - results) / needed if needed else math.nan
+    return replace(row, peak_mib=peak / 2**20, extra=extra)
 
 
-def _prepare(
-    benchmark: Benchmark, stage: Pass, inputs: Inputs, contenders: Mapping[str, Operation | str]
-) -> tuple[dict[str, Run], dict[str, str]]:
-    """Run every contender once; return those that answer as the reference does.
-
-    Returns:
-        What to time by name, and the reason why by the name of each that cannot be timed.
-    """
-    runs: dict[str, Run] = {}
-    notes: dict[str, str] = {}
-    expected: list[Tensor | None] = []
-    for name, operation in contenders.items():
-        if isinstance(operation, str):
-            notes[name] = operation
-            continue
-        try:
-            run = _STAGES[stage](operation, inputs, _leaves(benchmark, operation, inputs))
-            answer = run()
-        except _excusable(benchmark, name) as error:
-            notes[name] = f"{stage}: {str(error).splitlines()[0]}"
-            continue
-        if benchmark.agree:
-            found = _canonical(benchmark, answer)
-            expected = expected or found
-            _check_agreement(benchmark, f"{name}, {stage}", found, expected)
-        runs[name] = run
-    return runs, notes
+def _with_rates(row: Row, found: Rates) -> Row:
+    return replace(
+        row,
+        gb_s=found.gb_s,
+        of_copy=found.of_copy,
+        gflop_s=found.gflop_s,
+        of_matmul=found.of_matmul,
+        limit=found.limit,
+    )
 
 
-def _excusable(benchmark: Benchmark, name: str) -> tuple[type[Exception], ...]:
-    """Return the errors after which the others are timed nevertheless."""
-    if name == benchmark.reference:
-        return ()
-    return (NotImplementedError,) if name in benchmark.implementations else (RuntimeError,)
-
-
-def _leaves(benchmark: Benchmark, operation: Operation, inputs: Inputs) -> list[Tensor]:
-    leaves = [inputs[name] for name in benchmark.differentiate]
-    return leaves + (list(operation.parameters()) if isinstance(operation, nn.Module) else [])
-
-
-def _forward(operation: Operation, inputs: Inputs, leaves: Sequence[Tensor]) -> Run:
-    def run() -> Answer:
-        with torch.no_grad():
-            return (operation(**inputs),)
-
-    return run
-
-
-def _backward(operation: Operation, inputs: Inputs, leaves: Sequence[Tensor]) -> Run:
-    cotangent = _random_like(operation(**inputs))
-
-    def run() -> Answer:
-        output = operation(**inputs)
-        return output, *torch.autograd.grad(output, leaves, cotangent, allow_unused=True)
-
-    return run
-
-
-def _double_backward(operation: Operation, inputs: Inputs, leaves: Sequence[Tensor]) -> Run:
-    # The gradient of a linear operation depends on the cotangent alone.
-    cotangent = _random_like(operation(**inputs)).requires_grad_()
-    seeds = [_random_like(leaf) for leaf in leaves]
-
-    def run() -> Answer:
-        output = operation(**inputs)
-        first = torch.autograd.grad(output, leaves, cotangent, create_graph=True)
-        wanted = (*leaves, cotangent)
-        return output, *first, *torch.autograd.grad(first, wanted, seeds, allow_unused=True)
-
-    return run
-
-
-_STAGES: dict[Pass, Callable[[Operation, Inputs, Sequence[Tensor]], Run]] = {
-    "forward": _forward,
-    "forward+backward": _backward,
-    "double backward": _double_backward,
-}
-
-
-def _random_like(x: Tensor) -> Tensor:
-    generator = torch.Generator().manual_seed(SEED + 1)
-    return torch.randn(x.shape, dtype=x.dtype, generator=generator).to(x.device)
-
-
-def _canonical(benchmark: Benchmark, answer: Answer) -> list[Tensor | None]:
-    output, *gradients = answer
-    return [benchmark.canonical(output) if benchmark.canonical else output, *gradients]
-
-
-def _check_agreement(
-    benchmark: Benchmark,
-    name: str,
-    found: Iterable[Tensor | None],
-    expected: Iterable[Tensor | None],
-) -> None:
-    for position, (a, b) in enumerate(zip(found, expected, strict=True)):
-        error = _relative_error(a, b)
-        if not error <= benchmark.tolerance:  # NaN disagrees
-            what = f"gradient {position}" if position else "output"
-            raise DisagreementError(
-                f"{benchmark.name}: {what} of {name} differs from that of "
-                f"{benchmark.reference} by {error:.1e}, "
-                f"relative; expected at most {benchmark.tolerance:.0e}"
-            )
-
-
-def _relative_error(a: Tensor | None, b: Tensor | None) -> float:
-    """Compare two tensors, where None is a gradient that is zero everywhere."""
-    if a is None or b is None:
-        given = b if a is None else a
-        return 0.0 if given is None or not given.any() else math.inf
-    if a.shape != b.shape or a.dtype != b.dtype:
-        return math.inf
-    if a.numel() == 0:
-        return 0.0
-    if not a.is_floating_point():
-        return 0.0 if torch.equal(a, b) else math.inf
-    a, b = a.detach(), b.detach()
-    scale = b.abs().max().clamp(min=torch.finfo(b.dtype).tiny)
-    return float((a - b).abs().max() / scale)
-
-
-def _sample(runs: Mapping[str, Run], device: torch.device, repeats: int) -> dict[str, list[float]]:
-    """Return the seconds per call of each contender, one sample a round."""
-    calls = {}
+def _sample(
+    runs: Mapping[str, Run], device: torch.device, repeats: int, seconds: float
+) -> dict[str, Samples]:
+    """Return the samples of each contender: one a round, or fewer of those that take long."""
+    calls, rounds = {}, {}
     for name, run in runs.items():
-        seconds = min(_seconds(run, 1, device) for _ in range(3))  # also the warm-up
-        calls[name] = max(1, math.ceil(SAMPLE_SECONDS / seconds))
-    samples: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
+        pace = _pace(run, device)
+        calls[name] = max(1, math.ceil(SAMPLE_SECONDS / pace))
+        affordable = seconds / (calls[name] * pace)
+        rounds[name] = math.floor(min(repeats, max(LEAST_SAMPLES, affordable)))
+    samples: dict[str, Samples] = {name: [] for name in runs}
+    for turn in range(repeats):
         for name, run in runs.items():
-            samples[name].append(_seconds(run, calls[name], device))
+            # spread evenly over all rounds
+            if (turn + 1) * rounds[name] // repeats > turn * rounds[name] // repeats:
+                samples[name].append((turn, seconds_of(run, calls[name], device)))
     return samples
 
 
-def _seconds(run: Run, calls: int, device: torch.device) -> float:
-    _synchronize(device)
-    start = time.perf_counter()
-    for _ in range(calls):
-        run()
-    _synchronize(device)
-    return (time.perf_counter() - start) / calls
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _pace(run: Run, device: torch.device) -> float:
+    """Return the seconds of a call after some to warm up."""
+    pace = math.inf
+    for _ in range(3):
+        pace = min(pace, seconds_of(run, 1, device))
+        if pace > SLOW_SECONDS:
+            break
+    return pace
 
 
 def _percentiles(samples: Sequence[float]) -> list[float]:
@@ -251,17 +170,13 @@ def _percentiles(samples: Sequence[float]) -> list[float]:
     return milliseconds.quantile(levels).tolist()
 
 
-def _ratio(samples: Sequence[float], reference: Sequence[float]) -> float:
-    pairs = [a / b for a, b in zip(samples, reference, strict=True)]
+def _ratio(samples: Samples, reference: Samples) -> float:
+    """Return the median of the ratios, each to the reference's sample of the nearest round."""
+    turns = [turn for turn, _ in reference]
+    pairs = []
+    for turn, seconds in samples:
+        after = min(bisect_left(turns, turn), len(turns) - 1)
+        before = max(after - 1, 0)
+        nearest = min(before, after, key=lambda index: abs(turns[index] - turn))
+        pairs.append(seconds / reference[nearest][1])
     return torch.tensor(pairs, dtype=torch.float64).quantile(0.5).item()
-
-
-def _peak_mib(run: Run, device: torch.device) -> float:
-    if device.type != "cuda":
-        return math.nan
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    run()
-    torch.cuda.synchronize(device)
-    return (torch.cuda.max_memory_allocated(device) - before) / 2**20

@@ -1,35 +1,38 @@
 """Time operations of eqlib against their alternatives; refuses where the tests are red."""
 
 import argparse
-import csv
 import math
-import platform
+import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 # Run as a script, this file sees its own folder only.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measure import DisagreementError, Row, compare
+from benchmarks.plot import save_plot
 from benchmarks.registry import Benchmark, load_benchmarks
-from eqlib.doctor import installed_versions
+from benchmarks.results import (
+    ROOT,
+    describe_environment,
+    make_table,
+    read_results,
+    timed_before,
+    write_results,
+)
+from benchmarks.roofline import measure_ceilings
 from eqlib.usage import UsageError, unknown
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PACKAGES = ("eqlib", "python", "torch", "e3nn", "scipy", "torch-geometric", "torch-scatter")
-ENVIRONMENT = ("device", "machine", "threads", "versions", "commit", "date")
-COLUMNS = (*(column.name for column in fields(Row)), *ENVIRONMENT)
+TABLE_WIDTH = 160  # where the output is no terminal
+SECONDS = {"cpu": 0.5, "cuda": 0.3}
 
 
 def main(
@@ -42,34 +45,52 @@ def main(
     Args:
         words: the arguments; None takes those of this process.
         benchmarks: what there is to run; None takes the registry.
-        results: folder of the CSV files.
+        results: folder of the CSV files, unless the arguments name one.
     """
     given = _parse(words)
     known = load_benchmarks() if benchmarks is None else benchmarks
     if given.list:
-        for benchmark in known.values():
-            print(_description(benchmark))
+        print("\n".join(_description(benchmark) for benchmark in known.values()))
         return 0
     try:
         chosen = _choose(given.names, known)
         device = _device(given.device)
+        problems = _problems(chosen, device.type, given.problems)
     except UsageError as error:
-        print(f"run.py: {error}", file=sys.stderr)
+        print(f"eqlib bench: {error}", file=sys.stderr)
         return 2
-    environment = describe_environment(device)
+    if given.names_only:
+        print("\n".join(name for name, found in problems.items() if found))
+        return 0
+    given.seconds = given.seconds or SECONDS[device.type]
+    given.out = given.out or results
+    environment = describe_environment(device, given.commit)
     failures = 0
     for benchmark in chosen:
-        failures += not _run(benchmark, device, given.repeats, environment, results)
+        failures += not _run(benchmark, problems[benchmark.name], device, given, environment)
     return 1 if failures else 0
 
 
 def _parse(words: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="run.py", description=__doc__)
+    parser = argparse.ArgumentParser(prog="eqlib bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks; by default all")
     parser.add_argument("--list", action="store_true", help="show what there is and stop")
+    parser.add_argument(
+        "--names", dest="names_only", action="store_true", help="show the names only and stop"
+    )
+    pattern = "only problems whose name contains TEXT; the results of others are kept"
+    parser.add_argument("--problems", default="", metavar="TEXT", help=pattern)
     parser.add_argument("--repeats", type=_positive, default=20, help="rounds (default: 20)")
+    budget = "seconds to sample a contender in a pass (default: 0.5 on a CPU, 0.3 on a GPU)"
+    parser.add_argument("--seconds", type=_positive_float, help=budget)
     where = "default: cuda where there is a GPU"
     parser.add_argument("--device", choices=("cpu", "cuda"), help=where)
+    resume = "save each problem when it is timed, and skip those that this machine timed before"
+    parser.add_argument("--resume", action="store_true", help=resume)
+    commit = "commit to write down (default: what git says)"
+    parser.add_argument("--commit", metavar="NAME", help=commit)
+    out = "folder of the CSV file and the plot (default: benchmarks/results)"
+    parser.add_argument("--out", type=Path, metavar="DIR", help=out)
     return parser.parse_args(words)
 
 
@@ -77,6 +98,16 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
     return int(text)
+
+
+def _positive_float(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
+    return value
 
 
 def _choose(names: Sequence[str], known: Mapping[str, Benchmark]) -> list[Benchmark]:
@@ -91,6 +122,16 @@ def _device(name: str | None) -> torch.device:
     if name == "cuda" and not available:
         raise UsageError("device: no GPU is visible to torch; run with --device cpu")
     return torch.device(name or ("cuda" if available else "cpu"))
+
+
+def _problems(chosen: Sequence[Benchmark], device: str, pattern: str) -> dict[str, list[str]]:
+    found = {benchmark.name: benchmark.problems_for(device, pattern) for benchmark in chosen}
+    if not any(found.values()):
+        names = [name for benchmark in chosen for name in benchmark.problems_for(device)]
+        raise UsageError(
+            f"problems: no name contains {pattern!r} on {device}; there are: {'; '.join(names)}"
+        )
+    return found
 
 
 def _description(benchmark: Benchmark) -> str:
@@ -109,28 +150,58 @@ def _description(benchmark: Benchmark) -> str:
 
 def _run(
     benchmark: Benchmark,
+    problems: Sequence[str],
     device: torch.device,
-    repeats: int,
+    given: argparse.Namespace,
     environment: Mapping[str, str],
-    results: Path,
 ) -> bool:
     """Run one benchmark; say why where that is not possible."""
+    if not problems:
+        return True
     console = Console()
+    if not console.is_terminal:
+        console.width = TABLE_WIDTH
     complaint = find_fault(benchmark.tests)
     if complaint:
         print(f"{benchmark.name}: not timed: {complaint}", file=sys.stderr)
         return False
-    rows = []
+    ceilings = None if benchmark.work is None else measure_ceilings(device)
+    if ceilings is not None:
+        environment = {**environment, "ceilings": ceilings.describe()}
+        print(f"{benchmark.name}: ceilings of {environment['machine']}: {ceilings.describe()}")
+    target = given.out / f"{benchmark.name}.csv"
+    done = timed_before(target, environment) if given.resume else set()
+    rows: list[Row] = []
     try:
-        for problem in benchmark.problems:
-            found = compare(benchmark, problem, device, repeats)
+        for problem in (name for name in problems if name not in done):
+            found = compare(benchmark, problem, device, given.repeats, given.seconds, ceilings)
             console.print(make_table(found, f"{benchmark.name}: {problem} ({device.type})"))
+            if given.resume:
+                write_results(target, found, environment, partial=True)
             rows += found
     except DisagreementError as error:
         print(f"not timed: {error}", file=sys.stderr)
         return False
-    write_results(results / f"{benchmark.name}.csv", rows, environment)
+    if not given.resume:
+        write_results(target, rows, environment, partial=bool(given.problems))
+    print(f"{benchmark.name}: {target}")
+    _plot(target, benchmark, environment)
     return True
+
+
+def _plot(results: Path, benchmark: Benchmark, environment: Mapping[str, str]) -> None:
+    """Draw all results of this device, those of earlier calls for other problems as well."""
+    if not any(benchmark.problem(name).place for name in benchmark.problems):
+        return
+    if find_spec("matplotlib") is None:
+        print("no plot: matplotlib is not installed (pip install eqlib[plot])", file=sys.stderr)
+        return
+    device = environment["device"]
+    rows = read_results(results, device)
+    path = results.with_name(f"{benchmark.name}-{device}.png")
+    title = f"{benchmark.name}, {environment['machine']}, {environment['threads']} threads"
+    if save_plot(path, benchmark, rows, title):
+        print(f"{benchmark.name}: {path}")
 
 
 @cache
@@ -138,9 +209,9 @@ def find_fault(tests: str) -> str:
     """Run tests in a process of their own; return what is wrong with them, or nothing.
 
     Args:
-        tests: file or folder, from the root of the checkout.
+        tests: files or folders, from the root of the checkout.
     """
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", *_workers(), *tests.split()]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return ""
@@ -148,90 +219,10 @@ def find_fault(tests: str) -> str:
     return f"the tests in {tests} are red ({said[-1].strip('= ')}): run pytest {tests}"
 
 
-def describe_environment(device: torch.device) -> dict[str, str]:
-    """Return where and with what something is timed, a text for each name in ENVIRONMENT."""
-    gpu = device.type == "cuda"
-    versions = installed_versions(*PACKAGES)
-    values = (
-        device.type,
-        torch.cuda.get_device_name(device) if gpu else _cpu_model(),
-        str(torch.get_num_threads()),
-        ", ".join(f"{name} {found}" for name, found in versions.items() if found),
-        _commit(),
-        datetime.now(UTC).date().isoformat(),
-    )
-    return dict(zip(ENVIRONMENT, values, strict=True))
-
-
-def _cpu_model() -> str:
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
-
-
-def _commit() -> str:
-    command = ["git", "--no-optional-locks", "describe", "--always", "--dirty", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return "unknown"
-    return done.stdout.strip() or "unknown"
-
-
-def make_table(rows: Iterable[Row], title: str) -> Table:
-    """Return the figures of one problem as a table, with a section for each pass.
-
-    Below it stands why a contender has none.
-    """
-    everything = list(rows)
-    rows = [row for row in everything if not row.note]
-    notes = dict.fromkeys(f"{row.name}: {row.note}" for row in everything if row.note)
-    peak = any(not math.isnan(row.peak_mib) for row in rows)
-    table = Table(title=escape(title), title_justify="left", caption_justify="left")
-    table.caption = escape("\n".join(notes)) or None
-    table.add_column("pass", no_wrap=True)
-    table.add_column("implementation", overflow="fold")
-    for column in ("p20 ms", "p50 ms", "p80 ms", "ratio", *(["peak MiB"] if peak else [])):
-        table.add_column(column, justify="right", no_wrap=True)
-    for row, following in zip(rows, [*rows[1:], None], strict=True):
-        ends = following is not None and following.stage != row.stage
-        figures = [
-            *(f"{ms:.3g}" for ms in (row.p20_ms, row.p50_ms, row.p80_ms)),
-            f"{row.ratio:.2f}",
-        ]
-        figures += [f"{row.peak_mib:.1f}"] if peak else []
-        table.add_row(row.stage, escape(row.name), *figures, end_section=ends)
-    return table
-
-
-def write_results(path: Path, rows: Iterable[Row], environment: Mapping[str, str]) -> None:
-    """Write a CSV file; rows already there of another device are kept.
-
-    Args:
-        path: the file.
-        rows: what was measured.
-        environment: what :func:`describe_environment` returns.
-    """
-    lines = [{**_texts(row), **environment} for row in rows]
-    if path.exists():
-        with path.open(newline="") as file:
-            old = list(csv.DictReader(file))
-        lines += [line for line in old if line["device"] != environment["device"]]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted(lines, key=lambda line: line["device"]))
-
-
-def _texts(row: Row) -> dict[str, str]:
-    texts = {}
-    for name, value in asdict(row).items():
-        missing = isinstance(value, float) and math.isnan(value)
-        figure = f"{value:.4g}" if isinstance(value, float) else str(value)
-        texts[name] = "" if missing else figure
-    return texts
+def _workers() -> list[str]:
+    """Return the arguments that spread tests over a machine with many processors."""
+    workers = min(8, (os.cpu_count() or 1) // 2)
+    return ["-n", str(workers)] if workers > 1 and find_spec("xdist") else []
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from inspect import signature
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,8 @@ PACKAGES = {
 }
 """Packages that eqlib uses, with what to say where one is missing."""
 LEAST_FREE_GB = 1.0
+DEGREES = 10
+"""Kernels that choose by the degree of their operands are asked up to this one."""
 
 
 class Finding(NamedTuple):
@@ -165,14 +168,35 @@ def _segment_reductions() -> Finding:
 
 
 def _kernels() -> list[Finding]:
-    """Tell which implementation of each kernel "auto" picks on each device, and why."""
+    """Tell which implementation of each kernel "auto" picks on each device, and why.
+
+    Kernels that have no choice are left out.
+    """
     import eqlib.kernels
 
     findings = []
     for module in pkgutil.iter_modules(eqlib.kernels.__path__):
-        if module.ispkg:
-            pick = import_module(f"eqlib.kernels.{module.name}").pick
-            choices = ((device, *pick(device)) for device in _device_names())
-            states = [f"{device}: {name}, {reason}" for device, name, reason in choices]
+        if not module.ispkg:
+            continue
+        pick = getattr(import_module(f"eqlib.kernels.{module.name}"), "pick", None)
+        if pick is not None:
+            states = [f"{device}: {_choices(pick, device)}" for device in _device_names()]
             findings.append(Finding(module.name, "; ".join(states)))
     return findings or [Finding("kernels", "none in this version")]
+
+
+def _choices(pick: Callable[..., tuple[str, str]], device: str) -> str:
+    """Tell what is picked for float32, by degree where that matters."""
+    import torch
+
+    wanted = signature(pick).parameters
+    given = {"dtype": torch.float32, "odd": False}
+    given = {name: value for name, value in given.items() if name in wanted}
+    if "lmaxes" not in wanted:
+        return ", ".join(pick(torch.device(device), **given))
+    last_degree: dict[tuple[str, str], int] = {}
+    for degree in range(DEGREES + 1):
+        choice = pick(torch.device(device), lmaxes=(degree,) * 3, **given)
+        last_degree[choice] = degree
+    parts = [f"{name} up to L={last}, {reason}" for (name, reason), last in last_degree.items()]
+    return "; ".join(parts)

@@ -293,3 +293,12 @@ def test_bench_needs_a_checkout(tmp_path, monkeypatch, capfd):
     (tmp_path / "benchmarks/run.py").write_text(script)
     assert main(["bench", "segment_sum", "--quick"]) == 3
     assert "['segment_sum', '--quick']" in capfd.readouterr().out
+
+
+def test_bench_passes_on_its_exit_code_and_help(capfd):
+    assert main(["bench", "no_such_operation"]) == 2
+    assert "unknown benchmark 'no_such_operation'" in capfd.readouterr().err
+    assert main(["bench", "--help"]) == 0
+    printed = capfd.readouterr().out
+    assert printed.startswith("usage: eqlib bench")
+    assert all(word in printed for word in ("--problems", "--device", "--resume", "--out"))

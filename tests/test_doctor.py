@@ -99,17 +99,44 @@ def test_segment_reductions_name_their_backend():
     assert state.startswith("torch")
 
 
-def test_kernels_are_discovered_with_what_auto_picks(monkeypatch, tmp_path):
-    folder = tmp_path / "some_product"
-    folder.mkdir()
-    code = "def pick(device):\n    return 'naive', f'the only one on {device}'\n"
-    (folder / "__init__.py").write_text(code)
+def kernels_found(tmp_path, monkeypatch, **codes):
+    for name, code in codes.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "__init__.py").write_text(code)
     (tmp_path / "problems.py").touch()
     monkeypatch.setattr(eqlib.kernels, "__path__", [str(tmp_path)])
     monkeypatch.setattr("eqlib.doctor._device_names", lambda: ["cpu"])
-    found = findings(compilation=False)
+    return findings(compilation=False)
+
+
+def test_kernels_are_discovered_with_what_auto_picks(monkeypatch, tmp_path):
+    code = "def pick(device):\n    return 'naive', f'the only one on {device}'\n"
+    found = kernels_found(tmp_path, monkeypatch, some_product=code)
     assert found["some_product"].state == "cpu: naive, the only one on cpu"
     assert "problems" not in found
+
+
+def test_choices_by_degree_are_told_together(monkeypatch, tmp_path):
+    code = (
+        "def pick(device, dtype, lmaxes, odd):\n"
+        "    assert str(dtype) == 'torch.float32' and not odd and len(lmaxes) == 3\n"
+        "    return ('sparse', 'few') if max(lmaxes) <= 4 else ('grid', 'many')\n"
+    )
+    found = kernels_found(tmp_path, monkeypatch, by_degree=code)
+    assert found["by_degree"].state == "cpu: sparse up to L=4, few; grid up to L=10, many"
+
+
+def test_kernels_without_a_choice_are_left_out(monkeypatch, tmp_path):
+    found = kernels_found(tmp_path, monkeypatch, no_choice="")
+    assert "no_choice" not in found
+    assert found["kernels"].state == "none in this version"
+
+
+def test_kernels_of_this_version_are_told():
+    state = findings(compilation=False)["gaunt_product"].state
+    assert state.startswith("cpu: ")
+    assert "up to L=10" in state
 
 
 def test_page_is_aligned():

@@ -1,74 +1,15 @@
 import csv
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
-from torch import nn
 
 import eqlib.cli
-from benchmarks.measure import DisagreementError, compare
-from benchmarks.registry import Benchmark, OnlyFor, if_installed, load_benchmarks
-from benchmarks.run import COLUMNS, ROOT, find_fault, main
-
-CPU = torch.device("cpu")
-PASSES = ("forward", "forward+backward", "double backward")
-
-
-def problem(size, generator):
-    return {"x": torch.randn(size, generator=generator), "power": 3}
-
-
-def cube(x, power):
-    return x**power
-
-
-def product(x, power):
-    return x * x * x
-
-
-def other(x, power):
-    return torch.pow(x, power)
-
-
-def wrong_value(x, power):
-    return x**power + 1e-3
-
-
-def wrong_gradient(x, power):
-    return x**power + 0.1 * (x - x.detach())
-
-
-def wrong_second_gradient(x, power):
-    return x**power + 0.1 * (x - x.detach()) ** 2
-
-
-def nan(x, power):
-    return x**power * torch.nan
-
-
-def wrong_shape(x, power):
-    return (x**power)[:1]
-
-
-def failing(x, power):
-    raise RuntimeError("out of order\nin many words")
-
-
-def declining(x, power):
-    raise NotImplementedError("small problems only")
-
-
-def toy(tests="tests/green.py", **changes):
-    settings = {
-        "name": "toy_cube",
-        "tests": str(tests),
-        "problems": {"small": partial(problem, 5), "empty": partial(problem, 0)},
-        "implementations": {"cube": cube, "product": product},
-        "peers": {"other": other, "absent": "not installed"},
-        "passes": PASSES,
-        "differentiate": ("x",),
-    }
-    return Benchmark(**{**settings, **changes})
+from benchmarks.registry import PASSES, Problem, load_benchmarks
+from benchmarks.results import COLUMNS, ROOT
+from benchmarks.run import find_fault, main
+from tests.benchmarks.toys import cube, problem, toy, wrong_value
 
 
 @pytest.fixture
@@ -85,109 +26,19 @@ def red(tmp_path):
     return path
 
 
+@pytest.fixture
+def ungated(monkeypatch):
+    monkeypatch.setattr("benchmarks.run.find_fault", lambda tests: "")
+
+
 def read(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def rows_of(benchmark):
-    rows = compare(benchmark, "small", CPU, repeats=2)
-    return {(row.stage, row.name): row for row in rows}
-
-
-def test_every_contender_has_a_row_in_every_pass():
-    rows = rows_of(toy())
-    names = ("cube", "product", "other", "absent")
-    assert list(rows) == [(stage, name) for stage in PASSES for name in names]
-    assert rows["forward", "absent"].note == "not installed"
-    assert rows["forward", "cube"].kind == "eqlib"
-    assert rows["forward", "other"].kind == "peer"
-    timed = [row for row in rows.values() if row.name != "absent"]
-    assert all(0 < row.p20_ms <= row.p50_ms <= row.p80_ms for row in timed)
-    assert all(row.ratio == 1 for row in timed if row.name == "cube")
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        (wrong_value, "output of bad, forward "),
-        (nan, "output of bad, forward "),
-        (wrong_shape, "output of bad, forward "),
-        (wrong_gradient, r"gradient 1 of bad, forward\+backward "),
-        (wrong_second_gradient, "gradient 2 of bad, double backward "),
-    ],
-    ids=["value", "nan", "shape", "gradient", "second gradient"],
-)
-@pytest.mark.parametrize("role", ["implementations", "peers"])
-def test_disagreement_is_detected(role, wrong, message):
-    ours = {"cube": cube}
-    changes = {"peers": {}, "implementations": ours}
-    changes[role] = {**changes[role], "bad": wrong}
-    with pytest.raises(DisagreementError, match=message):
-        compare(toy(**changes), "small", CPU, repeats=1)
-
-
-def test_integer_outputs_are_compared_exactly_in_canonical_order():
-    def sort(x, power):
-        return x.argsort()
-
-    def reverse(x, power):
-        return x.argsort(descending=True)
-
-    changes = {"implementations": {"sort": sort}, "peers": {"reverse": reverse}}
-    changes |= {"passes": ("forward",), "differentiate": ()}
-    with pytest.raises(DisagreementError, match="output of reverse"):
-        rows_of(toy(**changes))
-    rows = rows_of(toy(**changes, canonical=lambda order: order.sort().values))
-    assert rows["forward", "reverse"].note == ""
-
-
-def test_networks_need_not_agree_and_are_built_without_touching_the_seed():
-    def systems(generator):
-        return {"input": torch.randn(4, 3, generator=generator)}
-
-    class Narrow(nn.Linear):
-        def __init__(self):
-            super().__init__(3, 1)
-
-    class Wide(nn.Sequential):
-        def __init__(self):
-            super().__init__(nn.Linear(3, 8), nn.SiLU(), nn.Linear(8, 1))
-
-    changes = {"problems": {"small": systems}, "differentiate": (), "passes": PASSES[:2]}
-    networks = toy(**changes, implementations={"narrow": Narrow, "wide": Wide}, peers={})
-    with pytest.raises(DisagreementError):
-        rows_of(networks)
-    before = torch.random.get_rng_state()
-    changes |= {"implementations": {"narrow": Narrow, "wide": Wide}, "peers": {}, "agree": False}
-    assert all(row.note == "" for row in rows_of(toy(**changes)).values())
-    assert torch.equal(torch.random.get_rng_state(), before)
-
-
-def test_peers_that_fail_are_noted():
-    peers = {"failing": failing, "elsewhere": OnlyFor(frozenset({"empty"}), product)}
-    rows = rows_of(toy(peers=peers))
-    assert rows["forward", "failing"].note == "forward: out of order"
-    assert rows["forward", "elsewhere"].note == "does not apply to this problem"
-
-
-def test_implementations_may_decline_but_not_fail():
-    rows = rows_of(toy(implementations={"cube": cube, "second": declining}))
-    assert rows["forward", "second"].note == "forward: small problems only"
-    with pytest.raises(RuntimeError, match="out of order"):
-        rows_of(toy(implementations={"cube": cube, "second": failing}))
-    with pytest.raises(NotImplementedError, match="small problems"):
-        rows_of(toy(implementations={"cube": declining}))
-
-
-def test_missing_packages_are_named():
-    assert if_installed("torch", cube) is cube
-    assert if_installed("no_such_package", cube) == "no_such_package is not installed"
-
-
-def test_results_have_a_row_for_each_figure_and_say_where_they_come_from(green, tmp_path, capsys):
+def test_results_have_a_row_for_each_figure_and_say_where_they_come_from(ungated, tmp_path, capsys):
     words = ["toy_cube", "--repeats", "2", "--device", "cpu"]
-    assert main(words, {"toy_cube": toy(green)}, tmp_path) == 0
+    assert main(words, {"toy_cube": toy()}, tmp_path) == 0
     rows = read(tmp_path / "toy_cube.csv")
     assert len(rows) == 2 * 3 * 4
     assert tuple(rows[0]) == COLUMNS
@@ -201,13 +52,13 @@ def test_results_have_a_row_for_each_figure_and_say_where_they_come_from(green, 
     assert "absent: not installed" in printed
 
 
-def test_results_of_another_device_are_kept(green, tmp_path):
+def test_results_of_another_device_are_kept(ungated, tmp_path):
     path = tmp_path / "toy_cube.csv"
     words = ["--repeats", "1", "--device", "cpu"]
-    assert main(words, {"toy_cube": toy(green)}, tmp_path) == 0
+    assert main(words, {"toy_cube": toy()}, tmp_path) == 0
     path.write_text(path.read_text().replace(",cpu,", ",cuda,"))
     for _ in range(2):
-        assert main(words, {"toy_cube": toy(green)}, tmp_path) == 0
+        assert main(words, {"toy_cube": toy()}, tmp_path) == 0
     devices = [row["device"] for row in read(path)]
     assert devices == ["cpu"] * 24 + ["cuda"] * 24
 
@@ -233,8 +84,8 @@ def test_missing_or_empty_tests_count_as_red(tmp_path):
     assert "red" in find_fault("tests/no_such_test.py")
 
 
-def test_disagreement_fails_the_run(green, tmp_path, capsys):
-    known = {"toy_cube": toy(green, implementations={"cube": cube, "bad": wrong_value})}
+def test_disagreement_fails_the_run(ungated, tmp_path, capsys):
+    known = {"toy_cube": toy(implementations={"cube": cube, "bad": wrong_value})}
     assert main(["--repeats", "1", "--device", "cpu"], known, tmp_path) == 1
     assert "toy_cube: output of bad, forward" in capsys.readouterr().err
     assert not (tmp_path / "toy_cube.csv").exists()
@@ -245,7 +96,9 @@ def test_unknown_names_suggest_the_nearest(capsys):
     assert "unknown benchmark 'toy_cub'; did you mean 'toy_cube'?" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["--repeats", "0"], ["--device", "tpu"], ["--no-tests"]])
+@pytest.mark.parametrize(
+    "words", [["--repeats", "0"], ["--device", "tpu"], ["--seconds", "-1"], ["--no-tests"]]
+)
 def test_wrong_usage_exits_with_2(words, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(words, {"toy_cube": toy()})
@@ -274,14 +127,137 @@ def test_registered_benchmarks_name_themselves_and_their_tests():
     known = load_benchmarks()
     assert {"segment_sum", "radius_graph", "nbody_forward"} <= set(known)
     assert all(name == benchmark.name for name, benchmark in known.items())
-    missing = [entry.tests for entry in known.values() if not (ROOT / entry.tests).exists()]
+    missing = [
+        entry.tests
+        for entry in known.values()
+        if not all((ROOT / path).exists() for path in entry.tests.split())
+    ]
     assert missing == []
 
 
 def test_problems_are_the_same_in_every_run():
     for benchmark in load_benchmarks().values():
-        name, make = next(iter(benchmark.problems.items()))
+        name = next(iter(benchmark.problems))
+        make = benchmark.problem(name).make
         first, second = (make(torch.Generator().manual_seed(0)) for _ in range(2))
         tensors = [key for key, value in first.items() if isinstance(value, torch.Tensor)]
         assert tensors, name
         assert all(torch.equal(first[key], second[key]) for key in tensors), name
+
+
+def sized(device="cpu"):
+    """A benchmark with a place for each problem, and so with a plot."""
+    problems = {
+        f"{size} numbers": Problem(
+            partial(problem, size), devices=(device,), place={"degree": 1, "rows": size}
+        )
+        for size in (10, 100, 2000)
+    }
+    return {"toy_cube": toy(problems=problems)}
+
+
+def test_some_problems_leave_the_results_of_the_others(ungated, tmp_path, capsys):
+    words = ["--repeats", "1", "--device", "cpu"]
+    assert main(words, sized(), tmp_path) == 0
+    path = tmp_path / "toy_cube.csv"
+    path.write_text(path.read_text().replace(",other,peer,", ",old,peer,"))
+    assert main([*words, "--problems", "100"], sized(), tmp_path) == 0
+    found = {(row["problem"], row["name"]) for row in read(path) if row["kind"] == "peer"}
+    assert found == {
+        ("10 numbers", "old"),
+        ("10 numbers", "absent"),
+        ("100 numbers", "other"),
+        ("100 numbers", "absent"),
+        ("2000 numbers", "old"),
+        ("2000 numbers", "absent"),
+    }
+    assert main(words, sized(), tmp_path) == 0  # all problems: nothing old stays
+    assert "old" not in path.read_text()
+
+
+def test_problems_that_match_nothing_are_named(capsys):
+    assert main(["--device", "cpu", "--problems", "1000"], sized()) == 2
+    said = capsys.readouterr().err
+    assert "no name contains '1000' on cpu; there are: 10 numbers; 100 numbers;" in said
+
+
+def test_problems_of_another_device_are_left_out(ungated, tmp_path, capsys):
+    known = {**sized("cuda"), "second": replace(toy(), name="second")}
+    assert main(["--repeats", "1", "--device", "cpu"], known, tmp_path) == 0
+    assert not (tmp_path / "toy_cube.csv").exists()
+    assert (tmp_path / "second.csv").exists()
+    assert main(["toy_cube", "--device", "cpu"], known, tmp_path) == 2
+
+
+def test_a_plot_is_saved_beside_the_results(ungated, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    words = ["--repeats", "1", "--device", "cpu", "--out", str(tmp_path / "there")]
+    assert main(words, sized()) == 0
+    image = tmp_path / "there/toy_cube-cpu.png"
+    assert image.read_bytes()[:4] == b"\x89PNG"
+    assert str(image) in capsys.readouterr().out
+    assert main(words, {"toy_cube": toy()}) == 0  # no place, no plot
+    assert str(image) not in capsys.readouterr().out
+
+
+def test_missing_matplotlib_is_told_and_fails_nothing(ungated, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("benchmarks.run.find_spec", lambda name: None)
+    assert main(["--repeats", "1", "--device", "cpu"], sized(), tmp_path) == 0
+    assert "pip install eqlib[plot]" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["toy_cube.csv"]
+
+
+def test_ceilings_stand_in_the_results_where_work_is_known(ungated, tmp_path, monkeypatch):
+    from benchmarks.registry import Work
+    from benchmarks.roofline import Ceilings
+
+    monkeypatch.setattr("benchmarks.run.measure_ceilings", lambda device: Ceilings(2e9, 3e9))
+    known = {"toy_cube": toy(work=lambda inputs, stage, name: Work(8e6, 1e6))}
+    assert main(["--repeats", "1", "--device", "cpu"], known, tmp_path) == 0
+    rows = read(tmp_path / "toy_cube.csv")
+    assert {row["ceilings"] for row in rows} == {"copy 2 GB/s, matmul 3 GF/s"}
+    assert all(float(row["gb_s"]) > 0 for row in rows if not row["note"])
+
+
+def test_several_test_files_are_run_together(green, red):
+    assert "1 failed, 1 passed" in find_fault(f"{green} {red}")
+
+
+def test_problems_of_every_benchmark_have_known_passes():
+    for benchmark in load_benchmarks().values():
+        for name in benchmark.problems:
+            assert set(benchmark.problem(name).passes) <= set(PASSES), name
+
+
+def test_resumed_runs_time_only_what_is_missing(ungated, tmp_path, capsys):
+    words = ["--repeats", "1", "--device", "cpu", "--resume", "--commit", "abc"]
+    assert main([*words, "--problems", "100"], sized(), tmp_path) == 0
+    path = tmp_path / "toy_cube.csv"
+    before = read(path)
+    assert {(row["problem"], row["commit"]) for row in before} == {("100 numbers", "abc")}
+    capsys.readouterr()
+    assert main(words, sized(), tmp_path) == 0
+    printed = capsys.readouterr().out
+    assert "toy_cube: 10 numbers" in printed
+    assert "toy_cube: 100 numbers" not in printed
+    assert [row for row in read(path) if row["problem"] == "100 numbers"] == before
+    assert main([*words[:-1], "other"], sized(), tmp_path) == 0
+    assert "toy_cube: 100 numbers" in capsys.readouterr().out  # of another commit
+
+
+def test_a_resumed_run_keeps_what_it_timed_before_it_failed(ungated, tmp_path, capsys):
+    def sometimes_wrong(x, power):
+        return cube(x, power) if len(x) == 10 else wrong_value(x, power)
+
+    known = {"toy_cube": replace(sized()["toy_cube"], peers={"bad": sometimes_wrong})}
+    words = ["--repeats", "1", "--device", "cpu"]
+    assert main(words, known, tmp_path) == 1
+    assert list(tmp_path.iterdir()) == []
+    assert main([*words, "--resume"], known, tmp_path) == 1
+    assert {row["problem"] for row in read(tmp_path / "toy_cube.csv")} == {"10 numbers"}
+
+
+def test_names_are_those_with_problems_for_the_device(capsys):
+    known = {**sized("cuda"), "second": replace(toy(), name="second")}
+    assert main(["--names", "--device", "cpu"], known) == 0
+    assert capsys.readouterr().out == "second\n"
