@@ -33,6 +33,10 @@ def all_gradients(
         odd: whether it is the bracket.
     """
     gz, x, y = operands
+    if how.weight_gradients is not None:
+        gx, gy, found = how.weight_gradients(gz, x, y, weights, tables, odd)
+        g1, g2, g3 = (None if w is None else g for w, g in zip(weights, found, strict=True))
+        return gx, gy, (g1, g2, g3)
     w1, w2, w3 = (None if w is None else by_coefficient(w) for w in weights)
     sums = [None if w is None else torch.zeros_like(w) for w in (w1, w2, w3)]
     gx, gy = torch.empty_like(x), torch.empty_like(y)

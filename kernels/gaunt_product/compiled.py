@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 
 from eqlib.kernels import native
-
-LARGEST_DEGREE = 10
-"""Largest degree of an operand: the C source keeps rows of this size on the stack."""
+from eqlib.kernels.gaunt_product._degrees import by_coefficient
 
 _SOURCE = Path(__file__).with_name("contract.c")
 _REAL = {torch.float32: "REAL=float", torch.float64: "REAL=double"}
@@ -98,7 +96,7 @@ def weight_gradients(
         *(*sizes, rows, channels, *(term.pointer for term in terms), sums.data_ptr()),
         *(*(offset * channels for offset in offsets), threads),
     )
-    of_x, of_y, of_z = sums.sum(0).to(x.dtype).split(degrees)
+    of_x, of_y, of_z = (part.sum(0).to(x.dtype) for part in sums.split(degrees, 1))
     return gx, gy, (of_x, of_y, of_z)
 
 
@@ -153,11 +151,7 @@ def _offsets(counts: Tensor) -> Tensor:
 
 def _factors(weights: Weights, dtype: torch.dtype) -> list[Tensor | None]:
     """Return each weight repeated for the components of its degree."""
-    return [None if weight is None else _spread(weight.to(dtype)) for weight in weights]
-
-
-def _spread(weight: Tensor) -> Tensor:
-    return weight.repeat_interleave(2 * torch.arange(len(weight)) + 1, 0).contiguous()
+    return [None if weight is None else by_coefficient(weight.to(dtype)) for weight in weights]
 
 
 def _pointer(tensor: Tensor | None) -> int | None:

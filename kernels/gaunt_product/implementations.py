@@ -29,13 +29,16 @@ class Implementation(NamedTuple):
 
     product: Callable[..., Tensor]
     gradients: Callable[..., tuple[Tensor, Tensor]]
+    weight_gradients: Callable[..., tuple[Tensor, Tensor, tuple[Tensor, ...]]] | None = None
+    """Where an implementation has its own; `_weight_gradients.py` composes it of the others."""
 
 
 @cache
 def load(name: str) -> Implementation:
     """Import an implementation."""
     module = _module(name)
-    return Implementation(module.product, module.gradients)
+    own = getattr(module, "weight_gradients", None)
+    return Implementation(module.product, module.gradients, own)
 
 
 def pick(

@@ -57,9 +57,8 @@ def gaunt_product(
 ) -> Tensor:
     r"""Product :math:`w_3 P(w_1 x, w_2 y)`; see the module for the arguments."""
     _check(x, y, "y")
-    z = x.new_empty(len(x), (lmax_out + 1) ** 2, x.shape[2])
-    if z.numel() == 0:
-        return z
+    if x.numel() == 0:
+        return x.new_empty(len(x), (lmax_out + 1) ** 2, x.shape[2])
     x, y, weights = x.contiguous(), y.contiguous(), _cast((w1, w2, w3), x)
     with _without_autocast(x.device.type):
         return load(implementation).product(x, y, weights, tables, lmax_out, odd)

@@ -13,7 +13,8 @@ import torch
 
 from eqlib.kernels.aot import AotCase
 from eqlib.kernels.gaunt_product import triton_configurations as configurations
-from eqlib.kernels.gaunt_product import triton_kernels as kernels
+from eqlib.kernels.gaunt_product import triton_kernels as grid_kernels
+from eqlib.kernels.gaunt_product.sparse import triton_kernels as sparse_kernels
 from eqlib.kernels.gaunt_product.triton_coefficients import digest
 from eqlib.kernels.gaunt_product.triton_tables import PRECISION, SPARSE_UP_TO, pack_grid
 from eqlib.kernels.problems import MIXED_DEGREES
@@ -60,7 +61,11 @@ def _sparse_case(
     constants, options = configurations.sparse_constants(lmaxes, odd, compute)
     constants["DIGEST"] = digest(*lmaxes, odd)
     types = dict.fromkeys(_OPERANDS[gradients], _TYPES[dtype])
-    kernel = kernels._sparse_gradients_kernel if gradients else kernels._sparse_product_kernel
+    kernel = (
+        sparse_kernels._sparse_gradients_kernel
+        if gradients
+        else sparse_kernels._sparse_product_kernel
+    )
     label = _label(lmaxes, odd, dtype, weighted)
     return _case(kernel, capability, types, compute, weighted, constants, options, label)
 
@@ -85,7 +90,7 @@ def _grid_case(
     constants, options = configurations.grid_constants(lmaxes, odd, tables, tile)
     types = dict.fromkeys(_OPERANDS[gradients], _TYPES[dtype])
     types |= dict.fromkeys(_TABLES, _TYPES[tables[1].dtype]) | {"again": "i32"}
-    kernel = kernels._grid_gradients_kernel if gradients else kernels._grid_product_kernel
+    kernel = grid_kernels._grid_gradients_kernel if gradients else grid_kernels._grid_product_kernel
     label = f"{_label(lmaxes, odd, dtype, weighted)} {configurations.precision_of(tables)}"
     yield _case(kernel, capability, types, compute, weighted, constants, options, label)
 

@@ -27,7 +27,7 @@ LARGEST_DEGREE = 9
 
 LARGEST_COEFFS = (LARGEST_DEGREE + 1) ** 2
 
-_DEGREES = {"ampere": (7, 6), "small": (7, 3), "hopper": (9, 6), "blackwell": (6, 3)}
+_DEGREES = {"ampere": (6, 6), "small": (6, 3), "hopper": (9, 6), "blackwell": (6, 3)}
 """Largest degrees of float32 and of float64: above, no tile was found that does not spill."""
 
 _SIZES = ((16, 16), (16, 32), (32, 32), (32, 64), (64, 64))
@@ -40,8 +40,8 @@ _F = Tile(16, 16, 1, 4)
 # By whether it is the bracket and whether it is the kernel of both gradients. Where the latter has
 # no tile, two products take its place.
 _AMPERE = {
-    (False, False): (_C, _C, _C, _D),
-    (True, False): (_C, _C, _E, _E),
+    (False, False): (_C, _C, _C),
+    (True, False): (_C, _C, _E),
     (False, True): (_C, _C),
     (True, True): (_C,),
 }

@@ -1,173 +1,19 @@
-r"""Triton kernels of the products on the sphere; triton_launch.py launches them.
+r"""Triton kernels of the products on the sphere on a grid, for any degree that fits a tile.
 
-Two forms, each as a product and as the pair of gradients. A program owns a tile of rows, a row
-being a pair of batch entry and channel, and reads and writes each of its coefficients once.
-
-* sparse (low degree): all coefficients of a row are in registers of one thread, and the nonzero
-  coefficients of the trilinear form are constants in straight-line code.
-* grid: harmonics on half of an antipodal grid, in matrix products over blocks of grid points.
-  Values on the grid stay on the chip. With PARTS = 2 every factor is the sum of two TF32 numbers.
-
-Rows are tiled as 2^shift channels by BLOCK / 2^shift batch entries, so that neighbouring lanes hold
-neighbouring channels and no lane divides by the number of channels. The first row of a program has
-a 64-bit address; the offsets within its tile have 32 bits.
+Harmonics on half of an antipodal grid, in matrix products over blocks of grid points: values on the
+grid stay on the chip. A program owns a tile of rows, as in ``sparse``, and reads and writes each of
+their coefficients once. With PARTS = 2 every factor is the sum of two TF32 numbers.
 """
 # ruff: noqa: N803, SIM300 - compile-time arguments are in capitals
 
-from functools import partial
-from inspect import unwrap
-
-import triton
 import triton.language as tl
+
+from eqlib.kernels.gaunt_product.sparse.triton_kernels import jit, program_rows, program_start
 
 _MANTISSA: tl.constexpr = tl.constexpr(-8192)
 
 
-def _constant(function):
-    return triton.constexpr_function(unwrap(function))
-
-
-def _jit(function=None, **options):
-    """Do what triton.jit does, also where an import hook has wrapped the function to check it."""
-    if function is None:
-        return partial(_jit, **options)
-    return triton.jit(unwrap(function), **options)
-
-
-@_constant
-def _left(lmax1, lmax2, lmax3, odd, output):
-    """Return the left components that an output meets."""
-    # Imported here: Triton refuses functions of other modules that it finds by global names.
-    from eqlib.kernels.gaunt_product.triton_coefficients import terms
-
-    return tuple(left for left, _ in terms(lmax1, lmax2, lmax3, odd)[output])
-
-
-@_constant
-def _right(lmax1, lmax2, lmax3, odd, output, group):
-    """Return the right components, with coefficients, that an output and a left component meet."""
-    from eqlib.kernels.gaunt_product.triton_coefficients import terms
-
-    return terms(lmax1, lmax2, lmax3, odd)[output][group][1]
-
-
-@_jit
-def _rows(batch, channels, shift, BLOCK: tl.constexpr):
-    """Return the first row of this program, in 64 bits, the others relative to it, and a mask."""
-    lane = tl.arange(0, BLOCK)
-    entry = lane >> shift
-    channel = lane & ((1 << shift) - 1)
-    first_entry = tl.program_id(0).to(tl.int64) * (BLOCK >> shift)
-    first_channel = tl.program_id(1) << shift
-    ok = (first_entry + entry < batch) & (first_channel + channel < channels)
-    return first_entry, first_channel, entry, channel, ok
-
-
-@_jit
-def _start(tensor, rows, channels, COEFFS: tl.constexpr):
-    """Return the address of the first row and the offsets of the others."""
-    first_entry, first_channel, entry, channel, _ = rows
-    first = tensor + first_entry * (COEFFS * channels) + first_channel
-    return first, entry * (COEFFS * channels) + channel
-
-
-@_jit
-def _weight(weight, rows, channels, degree, ACC: tl.constexpr):
-    """Return the weights of the rows for one degree."""
-    _, first_channel, _, channel, ok = rows
-    offset = first_channel + degree * channels
-    return tl.load(weight + offset + channel, mask=ok, other=0.0).to(ACC)
-
-
-@_jit
-def _read(source, weight, rows, channels, LMAX: tl.constexpr, ACC: tl.constexpr):
-    """Return one tensor for every coefficient, times the weight of its degree if there is one."""
-    first, offset = _start(source, rows, channels, (LMAX + 1) * (LMAX + 1))
-    coefficients = ()
-    for degree in tl.static_range(LMAX + 1):
-        if weight is not None:
-            factor = _weight(weight, rows, channels, degree, ACC)
-        for order in tl.static_range(2 * degree + 1):
-            address = first + (degree * degree + order) * channels
-            value = tl.load(address + offset, mask=rows[4], other=0.0).to(ACC)
-            if weight is not None:
-                value = value * factor
-            coefficients = coefficients + (value,)  # noqa: RUF005 - Triton knows no unpacking
-    return coefficients
-
-
-@_jit
-def _inner(
-    right, L1: tl.constexpr, L2: tl.constexpr, L3: tl.constexpr, ODD: tl.constexpr,
-    output: tl.constexpr, group: tl.constexpr,
-):  # fmt: skip
-    TERMS: tl.constexpr = _right(L1, L2, L3, ODD, output, group)
-    total = right[TERMS[0][0]] * TERMS[0][1]
-    for t in tl.static_range(1, len(TERMS)):
-        total += right[TERMS[t][0]] * TERMS[t][1]
-    return total
-
-
-@_jit
-def _component(
-    left, right, L1: tl.constexpr, L2: tl.constexpr, L3: tl.constexpr, ODD: tl.constexpr,
-    output: tl.constexpr,
-):  # fmt: skip
-    """Return one coefficient of a product, with the sum over the right operand innermost."""
-    LEFT: tl.constexpr = _left(L1, L2, L3, ODD, output)
-    total = tl.zeros_like(left[0])
-    for group in tl.static_range(len(LEFT)):
-        total += left[LEFT[group]] * _inner(right, L1, L2, L3, ODD, output, group)
-    return total
-
-
-@_jit
-def _contract(
-    left, right, target, weight, rows, channels, L1: tl.constexpr, L2: tl.constexpr,
-    L3: tl.constexpr, ODD: tl.constexpr, ACC: tl.constexpr,
-):  # fmt: skip
-    """Store the product of two operands, coefficient by coefficient."""
-    first, offset = _start(target, rows, channels, (L3 + 1) * (L3 + 1))
-    for degree in tl.static_range(L3 + 1):
-        if weight is not None:
-            factor = _weight(weight, rows, channels, degree, ACC)
-        for order in tl.static_range(2 * degree + 1):
-            total = _component(left, right, L1, L2, L3, ODD, degree * degree + order)
-            if weight is not None:
-                total = total * factor
-            address = first + (degree * degree + order) * channels
-            tl.store(address + offset, total.to(target.dtype.element_ty), mask=rows[4])
-
-
-@_jit(do_not_specialize=["batch", "channels", "shift"])
-def _sparse_product_kernel(
-    x, y, z, w1, w2, w3, batch, channels, shift,
-    L1: tl.constexpr, L2: tl.constexpr, L3: tl.constexpr, ODD: tl.constexpr,
-    DIGEST: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr,
-):  # fmt: skip
-    """Store z = w3 P(w1 x, w2 y); DIGEST is that of the terms (see triton_coefficients)."""
-    rows = _rows(batch, channels, shift, BLOCK)
-    left = _read(x, w1, rows, channels, L1, ACC)
-    right = _read(y, w2, rows, channels, L2, ACC)
-    _contract(left, right, z, w3, rows, channels, L1, L2, L3, ODD, ACC)
-
-
-@_jit(do_not_specialize=["batch", "channels", "shift"])
-def _sparse_gradients_kernel(
-    gz, x, y, gx, gy, w1, w2, w3, batch, channels, shift,
-    L1: tl.constexpr, L2: tl.constexpr, L3: tl.constexpr, ODD: tl.constexpr,
-    DIGEST: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr,
-):  # fmt: skip
-    """Store gx = w1 P(w2 y, w3 gz) and gy = w2 P(w3 gz, w1 x)."""
-    rows = _rows(batch, channels, shift, BLOCK)
-    first = _read(x, w1, rows, channels, L1, ACC)
-    second = _read(y, w2, rows, channels, L2, ACC)
-    third = _read(gz, w3, rows, channels, L3, ACC)
-    _contract(second, third, gx, w1, rows, channels, L2, L3, L1, ODD, ACC)
-    _contract(third, first, gy, w2, rows, channels, L3, L1, L2, ODD, ACC)
-
-
-@_jit
+@jit
 def _layout(LMAX: tl.constexpr, PARITY: tl.constexpr, K: tl.constexpr):
     """Return degree, index and validity of the coefficients whose degrees have a parity."""
     k = tl.arange(0, K)
@@ -180,14 +26,14 @@ def _layout(LMAX: tl.constexpr, PARITY: tl.constexpr, K: tl.constexpr):
     return degree, index, (degree <= LMAX) & (index < (degree + 1) * (degree + 1))
 
 
-@_jit
+@jit
 def _round(value):
     """Round float32 to the nearest number with the 10 mantissa bits of TF32."""
     bits = value.to(tl.int32, bitcast=True)
     return ((bits + 4096) & _MANTISSA).to(tl.float32, bitcast=True)
 
 
-@_jit
+@jit
 def _split(value, PARTS: tl.constexpr, DOT: tl.constexpr):
     """Return a factor of a matrix product as one number of type DOT or as a sum of two.
 
@@ -203,13 +49,13 @@ def _split(value, PARTS: tl.constexpr, DOT: tl.constexpr):
     return parts
 
 
-@_jit
+@jit
 def _tile(
     tensor, weight, rows, channels, LMAX: tl.constexpr, PARITY: tl.constexpr, K: tl.constexpr,
     ACC: tl.constexpr,
 ):  # fmt: skip
     """Return addresses (K, rows) of the coefficients of a parity, their mask, their weights."""
-    first, offset = _start(tensor, rows, channels, (LMAX + 1) * (LMAX + 1))
+    first, offset = program_start(tensor, rows, channels, (LMAX + 1) * (LMAX + 1))
     degree, index, valid = _layout(LMAX, PARITY, K)
     mask = valid[:, None] & rows[4][None, :]
     addresses = first + (index[:, None] * channels + offset[None, :])
@@ -221,7 +67,7 @@ def _tile(
     return addresses, mask, factor
 
 
-@_jit
+@jit
 def _read_parity(
     source, weight, rows, channels, LMAX: tl.constexpr, PARITY: tl.constexpr, K: tl.constexpr,
     PARTS: tl.constexpr, ACC: tl.constexpr, DOT: tl.constexpr,
@@ -234,7 +80,7 @@ def _read_parity(
     return _split(tl.trans(tile), PARTS, DOT)
 
 
-@_jit
+@jit
 def _read_both(
     source, weight, rows, channels, LMAX: tl.constexpr, KE: tl.constexpr, KO: tl.constexpr,
     PARTS: tl.constexpr, ACC: tl.constexpr, DOT: tl.constexpr,
@@ -243,7 +89,7 @@ def _read_both(
     return even, _read_parity(source, weight, rows, channels, LMAX, 1, KO, PARTS, ACC, DOT)
 
 
-@_jit
+@jit
 def _write_parity(
     target, weight, rows, channels, tile, LMAX: tl.constexpr, PARITY: tl.constexpr,
     K: tl.constexpr, ACC: tl.constexpr,
@@ -255,7 +101,7 @@ def _write_parity(
     tl.store(addresses, tile.to(target.dtype.element_ty), mask=mask)
 
 
-@_jit
+@jit
 def _matmul(left, table, total, PRECISION: tl.constexpr, ACC: tl.constexpr):
     """Add a product of factors, each in one part or in two, to a total."""
     if len(left) == 2:
@@ -264,7 +110,7 @@ def _matmul(left, table, total, PRECISION: tl.constexpr, ACC: tl.constexpr):
     return tl.dot(left[0], table[0], total, input_precision=PRECISION, out_dtype=ACC)
 
 
-@_jit
+@jit
 def _block(table, component: tl.constexpr, begin, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
            PARTS: tl.constexpr, BY_ROW: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """Return a block of rows, or of columns, of a table (component, PARTS, ROWS, COLUMNS).
@@ -287,7 +133,7 @@ def _block(table, component: tl.constexpr, begin, ROWS: tl.constexpr, COLUMNS: t
     return parts
 
 
-@_jit
+@jit
 def _evaluate(
     operand, even, odd, component: tl.constexpr, begin, G: tl.constexpr, KE: tl.constexpr,
     KO: tl.constexpr, BLOCK: tl.constexpr, BG: tl.constexpr, PARTS: tl.constexpr,
@@ -301,13 +147,13 @@ def _evaluate(
     return first, _matmul(operand[1], table, zero, PRECISION, ACC)
 
 
-@_jit
+@jit
 def _join(f, h):
     """Return the products of two functions, each with an even and an odd part, likewise."""
     return f[0] * h[0] + f[1] * h[1], f[0] * h[1] + f[1] * h[0]
 
 
-@_jit
+@jit
 def _multiply(
     a, b, even, odd, begin, G: tl.constexpr, KE: tl.constexpr, KO: tl.constexpr,
     BLOCK: tl.constexpr, BG: tl.constexpr, ODD: tl.constexpr, PARTS: tl.constexpr,
@@ -329,7 +175,7 @@ def _multiply(
     return values
 
 
-@_jit
+@jit
 def _values(
     operand, even, odd, begin, G: tl.constexpr, KE: tl.constexpr, KO: tl.constexpr,
     BLOCK: tl.constexpr, BG: tl.constexpr, ODD: tl.constexpr, PARTS: tl.constexpr,
@@ -344,7 +190,7 @@ def _values(
     return values
 
 
-@_jit
+@jit
 def _combine(f, h, ODD: tl.constexpr):
     """Return what projects onto even and onto odd degrees, from the values of both operands."""
     if ODD:
@@ -355,7 +201,7 @@ def _combine(f, h, ODD: tl.constexpr):
     return even, odd
 
 
-@_jit
+@jit
 def _project(
     values, totals, even, odd, begin, G: tl.constexpr, KE: tl.constexpr, KO: tl.constexpr,
     BG: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
@@ -368,7 +214,7 @@ def _project(
     return first, _matmul(_split(values[1], PARTS, DOT), table, totals[1], PRECISION, ACC)
 
 
-@_jit(do_not_specialize=["batch", "channels", "shift", "again"])
+@jit(do_not_specialize=["batch", "channels", "shift", "again"])
 def _grid_product_kernel(
     x, y, z, w1, w2, w3, even, odd, even_back, odd_back, batch, channels, shift, again,
     L1: tl.constexpr, L2: tl.constexpr, L3: tl.constexpr, ODD: tl.constexpr, G: tl.constexpr,
@@ -381,7 +227,7 @@ def _grid_product_kernel(
     The number of channels comes again: if the compiler knew that both are the same, it would keep
     all addresses in registers from the loads to the stores.
     """
-    rows = _rows(batch, channels, shift, BLOCK)
+    rows = program_rows(batch, channels, shift, BLOCK)
     a = _read_both(x, w1, rows, channels, L1, KE, KO, PARTS, ACC, DOT)
     b = _read_both(y, w2, rows, channels, L2, KE, KO, PARTS, ACC, DOT)
     ze = tl.zeros((BLOCK, KE), ACC)
@@ -392,12 +238,12 @@ def _grid_product_kernel(
             values, (ze, zo), even_back, odd_back, begin,
             G, KE, KO, BG, PARTS, PRECISION, ACC, DOT,
         )  # fmt: skip
-    rows = _rows(batch, again, shift, BLOCK)
+    rows = program_rows(batch, again, shift, BLOCK)
     _write_parity(z, w3, rows, again, ze, L3, 0, KE, ACC)
     _write_parity(z, w3, rows, again, zo, L3, 1, KO, ACC)
 
 
-@_jit(do_not_specialize=["batch", "channels", "shift", "again"])
+@jit(do_not_specialize=["batch", "channels", "shift", "again"])
 def _grid_gradients_kernel(
     gz, x, y, gx, gy, w1, w2, w3, even, odd, even_back, odd_back, batch, channels, shift, again,
     L1: tl.constexpr, L2: tl.constexpr, L3: tl.constexpr, ODD: tl.constexpr, G: tl.constexpr,
@@ -406,7 +252,7 @@ def _grid_gradients_kernel(
     STAGES: tl.constexpr,
 ):  # fmt: skip
     """Store gx = w1 P(w2 y, w3 gz) and gy = w2 P(w3 gz, w1 x); operands are evaluated once."""
-    rows = _rows(batch, channels, shift, BLOCK)
+    rows = program_rows(batch, channels, shift, BLOCK)
     a = _read_both(x, w1, rows, channels, L1, KE, KO, PARTS, ACC, DOT)
     b = _read_both(y, w2, rows, channels, L2, KE, KO, PARTS, ACC, DOT)
     c = _read_both(gz, w3, rows, channels, L3, KE, KO, PARTS, ACC, DOT)
@@ -426,12 +272,8 @@ def _grid_gradients_kernel(
             _combine(k, f, ODD), (gye, gyo), even_back, odd_back, begin,
             G, KE, KO, BG, PARTS, PRECISION, ACC, DOT,
         )  # fmt: skip
-    rows = _rows(batch, again, shift, BLOCK)
+    rows = program_rows(batch, again, shift, BLOCK)
     _write_parity(gx, w1, rows, again, gxe, L1, 0, KE, ACC)
     _write_parity(gx, w1, rows, again, gxo, L1, 1, KO, ACC)
     _write_parity(gy, w2, rows, again, gye, L2, 0, KE, ACC)
     _write_parity(gy, w2, rows, again, gyo, L2, 1, KO, ACC)
-
-
-COMPILED = isinstance(_sparse_product_kernel, triton.JITFunction)
-"""Whether the kernels are compiled: not where TRITON_INTERPRET=1 was set when this was imported."""

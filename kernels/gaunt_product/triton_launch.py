@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from eqlib.kernels.gaunt_product import triton_configurations as configurations
-from eqlib.kernels.gaunt_product import triton_kernels as kernels
+from eqlib.kernels.gaunt_product import triton_kernels as grid_kernels
 from eqlib.kernels.gaunt_product._degrees import lmax_of
+from eqlib.kernels.gaunt_product.sparse import triton_kernels as sparse_kernels
 from eqlib.kernels.gaunt_product.triton_coefficients import digest
 
 Weights = tuple[Tensor | None, Tensor | None, Tensor | None]
@@ -36,7 +37,7 @@ def product_into(
 ) -> None:
     """Write the product to a contiguous tensor."""
     if len(tables) == 1:
-        kernel = kernels._sparse_product_kernel
+        kernel = sparse_kernels._sparse_product_kernel
         _launch_sparse(kernel, (x, y, z), (x, y, z), weights, tables, odd)
         return
     tile = configurations.grid_tile(tables, odd, False, configurations.chip_of(x.device))
@@ -45,7 +46,7 @@ def product_into(
             f"no Triton configuration for coefficients in tiles of {tables[1].shape[-1]} and "
             f"{tables[2].shape[-1]} on this device; use implementation='blocked'"
         )
-    kernel = kernels._grid_product_kernel
+    kernel = grid_kernels._grid_product_kernel
     _launch_grid(kernel, (x, y, z), (x, y, z), weights, tables, odd, tile)
 
 
@@ -62,12 +63,12 @@ def gradients_into(
     """Write both gradients to contiguous tensors: by two products where one kernel does not fit."""
     tensors = (gz, x, y, gx, gy)
     if len(tables) == 1:
-        kernel = kernels._sparse_gradients_kernel
+        kernel = sparse_kernels._sparse_gradients_kernel
         _launch_sparse(kernel, tensors, (x, y, gz), weights, tables, odd)
         return
     tile = configurations.grid_tile(tables, odd, True, configurations.chip_of(x.device))
     if tile is not None:
-        kernel = kernels._grid_gradients_kernel
+        kernel = grid_kernels._grid_gradients_kernel
         _launch_grid(kernel, tensors, (x, y, gz), weights, tables, odd, tile)
         return
     w1, w2, w3 = weights
@@ -123,7 +124,7 @@ def _programs(x: Tensor, rows: int) -> tuple[tuple[int, int, int], tuple[int, in
 
 
 def _runnable(kernel: Any, x: Tensor) -> Any:
-    if x.device.type != "cuda" and kernels.COMPILED:
+    if x.device.type != "cuda" and sparse_kernels.COMPILED:
         raise ValueError(
             f"x is on {x.device}, and Triton kernels run on CUDA devices; move it there, or set "
             "TRITON_INTERPRET=1 before the first import to run them, slowly, on the CPU"

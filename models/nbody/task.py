@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from eqlib.geometry import complete_graph
 from eqlib.models.nbody.data import REPRODUCIBLE, DataOptions, charged5
-from eqlib.models.nbody.networks import EGNN, FAGNN, GNN, Linear
+from eqlib.models.nbody.networks import EGNN, FAGNN, GNN, GauntNet, Linear
 from eqlib.models.nbody.networks.base import SIGNATURE
 from eqlib.models.nbody.picture import draw_predictions
 from eqlib.models.training import Batch, Dataset, Splits, Task, to_device
@@ -28,7 +28,13 @@ class NBody(Task):
 
     name: ClassVar[str] = "nbody"
     dataset: ClassVar[str] = "charged5"
-    models: ClassVar = {"linear": Linear, "gnn": GNN, "egnn": EGNN, "fa_gnn": FAGNN}
+    models: ClassVar = {
+        "linear": Linear,
+        "gnn": GNN,
+        "egnn": EGNN,
+        "fa_gnn": FAGNN,
+        "gaunt_net": GauntNet,
+    }
     options: ClassVar[type] = DataOptions
     presets: ClassVar[Path] = Path(__file__).parent / "presets"
     selection: ClassVar[str] = "mse"

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from eqlib.models.nbody import EGNN, FAGNN, GNN, Linear
+from eqlib.models.nbody import EGNN, FAGNN, GNN, GauntNet, Linear
 from eqlib.models.nbody.task import network_inputs
 from eqlib.models.training import to_device
 
 pytestmark = [pytest.mark.gpu, pytest.mark.unchecked]
-NETWORKS = [Linear, GNN, EGNN, FAGNN]
+NETWORKS = [Linear, GNN, EGNN, FAGNN, GauntNet]
 
 
 @pytest.fixture
@@ -38,7 +38,13 @@ def test_values_and_gradients_equal_those_of_the_cpu(network, inputs):
 
 
 @pytest.mark.parametrize(
-    ("network", "mode"), [(EGNN, "reduce-overhead"), (GNN, "reduce-overhead"), (FAGNN, "default")]
+    ("network", "mode"),
+    [
+        (EGNN, "reduce-overhead"),
+        (GNN, "reduce-overhead"),
+        (FAGNN, "default"),
+        (GauntNet, "reduce-overhead"),
+    ],
 )
 def test_compiled_networks_equal_eager_ones(network, mode, inputs):
     torch.manual_seed(0)

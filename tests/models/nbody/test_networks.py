@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from eqlib.geometry import complete_graph
-from eqlib.models.nbody import EGNN, FAGNN, GNN, Linear
+from eqlib.models.nbody import EGNN, FAGNN, GNN, GauntNet, Linear
 from eqlib.models.nbody.networks.base import SIGNATURE
 from eqlib.models.nbody.networks.message_passing import PairLinear
 from eqlib.symmetry import equivariance_error
 from tests.tolerances import EQUIVARIANCE
 
-NETWORKS = {"linear": Linear, "gnn": GNN, "egnn": EGNN, "fa_gnn": FAGNN}
-EQUIVARIANT = ["linear", "egnn", "fa_gnn"]
+NETWORKS = {"linear": Linear, "gnn": GNN, "egnn": EGNN, "fa_gnn": FAGNN, "gaunt_net": GauntNet}
+EQUIVARIANT = ["linear", "egnn", "fa_gnn", "gaunt_net"]
 
 
 def build(name: str, dtype: torch.dtype = torch.float64):
@@ -140,7 +140,7 @@ def test_nan_in_one_graph_leaves_the_others_exact(name, rng):
         "device",
     ],
 )
-@pytest.mark.parametrize("name", ["egnn", "fa_gnn"])
+@pytest.mark.parametrize("name", ["egnn", "fa_gnn", "gaunt_net"])
 @pytest.mark.unchecked
 def test_wrong_input_is_named(name, error, message, change, rng):
     inputs = particles([5, 5, 5], rng)
