@@ -27,7 +27,14 @@ def without_rounding(text: str) -> str:
 
 @pytest.mark.parametrize(
     ("page", "examples"),
-    [("README.md", 1), ("docs/symmetry.md", 2), ("docs/frames.md", 3), ("docs/steerable.md", 3)],
+    [
+        ("README.md", 2),
+        ("docs/frames.md", 3),
+        ("docs/gaunt.md", 5),
+        ("docs/harmonics.md", 5),
+        ("docs/steerable.md", 3),
+        ("docs/symmetry.md", 2),
+    ],
 )
 def test_examples_are_found(page, examples):
     assert len(EXAMPLES[page]) == examples

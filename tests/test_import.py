@@ -41,7 +41,14 @@ FILES = sorted(
     path for folder in ("eqlib", "kernels", "models") for path in (ROOT / folder).rglob("*.py")
 )
 
-KERNELS_MAY_USE = {*sys.stdlib_module_names, "torch", "triton", "jaxtyping", "platformdirs", "eqlib"}
+KERNELS_MAY_USE = {
+    *sys.stdlib_module_names,
+    "torch",
+    "triton",
+    "jaxtyping",
+    "platformdirs",
+    "eqlib",
+}
 
 
 def layer_of(path: Path) -> str:

@@ -171,7 +171,7 @@ class GauntConvolution(nn.Module):
         edge_channels: int = 0,
         basis: int = 8,
         hidden: int = 64,
-        neighbours: float = 1.0,
+        neighbours: float | int = 1.0,
         method: Method = "auto",
     ) -> None:
         super().__init__()
@@ -187,18 +187,7 @@ class GauntConvolution(nn.Module):
         self.lmax, self.channels, self.cutoff, self.complete = lmax, channels, cutoff, complete
         self.lmax_filter, self.lmax_out, self.method = lmax_filter, lmax_out, method
         self.edge_channels = edge_channels
-        edges = {"edge_features": Scalar()} if edge_channels else {}
-        nodes = NodeOrder(-4 if complete else -3)
-        self.signature = Signature(
-            O(3) * Permutations(),
-            inputs={
-                "features": SphericalTensor(lmax, complete) * nodes,
-                "vectors": Vector(),
-                "edge_index": EdgeIndex(),
-                **edges,
-            },
-            outputs=SphericalTensor(lmax_out, complete) * nodes,
-        )
+        self.signature = _signature(lmax, lmax_out, complete, edge_channels)
         self.basis = GaussianBasis(basis, cutoff)
         weights = (2 if complete else 1) * (lmax_filter + 1) * channels
         self.hidden = nn.Linear(basis + edge_channels, hidden)
@@ -308,6 +297,21 @@ def _convolve(
         )
         parts.append(part)
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+
+def _signature(lmax: int, lmax_out: int, complete: bool, edge_channels: int) -> Signature:
+    edges = {"edge_features": Scalar()} if edge_channels else {}
+    nodes = NodeOrder(-4 if complete else -3)
+    return Signature(
+        O(3) * Permutations(),
+        inputs={
+            "features": SphericalTensor(lmax, complete) * nodes,
+            "vectors": Vector(),
+            "edge_index": EdgeIndex(),
+            **edges,
+        },
+        outputs=SphericalTensor(lmax_out, complete) * nodes,
+    )
 
 
 def _check_method(method: str) -> None:

@@ -123,5 +123,5 @@ def _tables(degree: int, odd: bool, dtype: torch.dtype, precision: str) -> list[
     """Return tables of zeros; the number of points only sets the length of the loop."""
     sizes = (sum(2 * n + 1 for n in range(p, degree + 1, 2)) for p in (0, 1))
     shape = (3 if odd else 1, (3 * degree // 2 + 1) ** 2)
-    zeros = [torch.zeros(*shape, size, dtype=torch.float64) for size in sizes]
-    return pack_grid(*zeros, dtype, precision)
+    even, odd_degrees = (torch.zeros(*shape, size, dtype=torch.float64) for size in sizes)
+    return pack_grid(even, odd_degrees, dtype, precision)

@@ -39,24 +39,25 @@ _F = Tile(16, 16, 1, 4)
 
 # By whether it is the bracket and whether it is the kernel of both gradients. Where the latter has
 # no tile, two products take its place.
-_AMPERE = {
+_Table = dict[tuple[bool, bool], tuple[Tile, ...]]
+_AMPERE: _Table = {
     (False, False): (_C, _C, _C),
     (True, False): (_C, _C, _E),
     (False, True): (_C, _C),
     (True, True): (_C,),
 }
-_TILES = {
+_TILES: dict[str, _Table] = {
     "ampere": _AMPERE,
     "small": _AMPERE,
     "hopper": {
         (False, False): (_A, _A, _A, _C, _C),
-        (True, False): (_A, _A, _A, _C, _C),
+        (True, False): (_A, _A, _C, _C, _C),
         (False, True): (_A, _A, _B),
         (True, True): (_C, _C, _C),
     },
     "blackwell": {(False, False): (_B, _B, _B), (True, False): (_C, _C, _C)},
 }
-_TILES_FLOAT64 = {(False, False): (_C, _D, _D), (True, False): (_C, _F, _F)}
+_TILES_FLOAT64: _Table = {(False, False): (_C, _D, _D), (True, False): (_C, _E, _F)}
 
 
 def largest_degree(chip: str, dtype: torch.dtype) -> int:
@@ -112,7 +113,8 @@ def sparse_constants(
     """Return the compile-time arguments of the sparse form, without the digest, and the options."""
     import triton.language as tl
 
-    constants = {"L1": lmaxes[0], "L2": lmaxes[1], "L3": lmaxes[2], "ODD": odd, "BLOCK": 128}
+    constants: dict[str, Any] = {"L1": lmaxes[0], "L2": lmaxes[1], "L3": lmaxes[2]}
+    constants |= {"ODD": odd, "BLOCK": 128}
     constants["ACC"] = tl.float64 if dtype == torch.float64 else tl.float32
     return constants, {"num_warps": 4}
 
@@ -125,7 +127,8 @@ def grid_constants(
 
     _, parts, points, even = tables[1].shape
     acc = tl.float64 if tables[0].dtype == torch.float64 else tl.float32
-    constants = {"L1": lmaxes[0], "L2": lmaxes[1], "L3": lmaxes[2], "ODD": odd, "G": points}
+    constants: dict[str, Any] = {"L1": lmaxes[0], "L2": lmaxes[1], "L3": lmaxes[2]}
+    constants |= {"ODD": odd, "G": points}
     constants |= {"KE": even, "KO": tables[2].shape[-1], "PARTS": parts, "ACC": acc}
     constants["PRECISION"] = "tf32" if precision_of(tables).startswith("tf32") else "ieee"
     constants["DOT"] = tl.bfloat16 if tables[1].dtype == torch.bfloat16 else acc

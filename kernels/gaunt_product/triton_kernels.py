@@ -4,6 +4,7 @@ Harmonics on half of an antipodal grid, in matrix products over blocks of grid p
 grid stay on the chip. A program owns a tile of rows, as in ``sparse``, and reads and writes each of
 their coefficients once. With PARTS = 2 every factor is the sum of two TF32 numbers.
 """
+# mypy: disable-error-code="no-untyped-def, assignment"
 # ruff: noqa: N803, SIM300 - compile-time arguments are in capitals
 
 import triton.language as tl

@@ -1,0 +1,26 @@
+"""Named problem sizes, shared by tests, benchmarks and the table of compiled kernels."""
+
+EQUAL_DEGREES: dict[str, tuple[int, int, int]] = {f"L{n}": (n, n, n) for n in range(1, 9)}
+"""Degrees of both operands and of the result of a product."""
+
+MIXED_DEGREES: dict[str, tuple[int, int, int]] = {
+    "L1x2to3": (1, 2, 3),
+    "L3x1to3": (3, 1, 3),
+    "L2x2to0": (2, 2, 0),
+    "L4x2to4": (4, 2, 4),
+    "L5x3to2": (5, 3, 2),
+    "L6x2to6": (6, 2, 6),
+    "L3x3to6": (3, 3, 6),
+}
+"""A filter of low degree, an invariant result, a result of full degree."""
+
+ODD_SHAPES: dict[str, tuple[int, int]] = {
+    "no rows": (0, 3),
+    "one row": (1, 1),
+    "31 rows of 3": (31, 3),
+    "33 rows of 1": (33, 1),
+    "33 rows of 32": (33, 32),
+    "2 rows of 48": (2, 48),
+    "1 row of 130": (1, 130),
+}
+"""Batch and channels that fill no tile: below, beside and above powers of two."""
