@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import torch
+from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
 from eqlib.gaunt._arguments import check_implementation
@@ -50,7 +51,7 @@ def _plan(
     name = implementation
     if implementation == "auto":
         name, _ = pick(device, dtype, lmaxes, odd)
-    reason = whynot(name, device, dtype, lmaxes)
+    reason = whynot(name, device, dtype, lmaxes, odd)
     if reason:
         raise ValueError(f"implementation {name!r} cannot run here: {reason}")
     compute = torch.promote_types(dtype, torch.float32)
@@ -78,6 +79,8 @@ def _float64(name: str, degree: int, lmax: int, odd: bool) -> list[Tensor]:
     if name == "fourier":
         series, projection = fourier_tables(lmax, 2 * lmax)
         return [series, _bracket_projection(series) if odd else projection]
+    if name == "separable":
+        return [_circle_table(degree, lmax)]
     halves, even = _grid_tables(degree, lmax, odd)
     if name in PRECISION:
         return [halves[..., even].contiguous(), halves[..., ~even].contiguous()]
@@ -102,6 +105,27 @@ def _grid_tables(degree: int, lmax: int, odd: bool) -> tuple[Tensor, Tensor]:
     root = weights.sign() * weights.abs() ** (1 / 3)
     even = torch.arange((lmax + 1) ** 2).sqrt().int() % 2 == 0
     return torch.stack(tables) * root[:, None], even
+
+
+def _circle_table(degree: int, lmax: int) -> Tensor:
+    """Harmonics of order >= 0 at azimuth 0 (pairs, degrees, orders), by Gauss-Legendre nodes.
+
+    Nodes are taken in pairs theta, pi - theta; that of the equator is halved, as its own partner.
+    Order 0 counts twice, since a Fourier series has half of its constant. Times cube roots of
+    weights, as on a grid.
+    """
+    cosine, weights = map(torch.from_numpy, leggauss(degree // 2 + 1))
+    kept = len(cosine) // 2
+    cosine, weights = cosine[kept:], weights[kept:].clone()
+    if degree % 4 in (0, 1):  # an odd number of nodes
+        weights[0] /= 2
+    points = torch.stack([torch.zeros_like(cosine), cosine, (1 - cosine.square()).sqrt()], dim=-1)
+    harmonics = spherical_harmonics(points, lmax)
+    table = torch.zeros(len(cosine), lmax + 1, lmax + 1, dtype=torch.float64)
+    for row in range(lmax + 1):
+        table[:, row, : row + 1] = harmonics[:, row * row + row : (row + 1) ** 2]
+    table[..., 0] *= 2
+    return table * (torch.pi / 2 * weights)[:, None, None] ** (1 / 3)
 
 
 def _bracket_projection(series: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from eqlib.kernels import native
 from eqlib.kernels.gaunt_product._degrees import by_coefficient
 
 _SOURCE = Path(__file__).with_name("contract.c")
-_REAL = {torch.float32: "REAL=float", torch.float64: "REAL=double"}
+REAL = {torch.float32: "REAL=float", torch.float64: "REAL=double"}
 _WORK_FOR_THREADS = 1_000_000  # multiply-adds below which a second thread costs more than it saves
 
 Weights = tuple[Tensor | None, Tensor | None, Tensor | None]
@@ -25,9 +25,9 @@ def whynot(dtype: torch.dtype) -> str:
     Args:
         dtype: that of the operands.
     """
-    if dtype not in _REAL:
+    if dtype not in REAL:
         return f"the C source is for float32 and float64, not {dtype}"
-    return native.whynot(_SOURCE, _REAL[dtype])
+    return native.whynot(_SOURCE, REAL[dtype])
 
 
 def product(
@@ -40,11 +40,11 @@ def product(
     if z.numel() == 0:
         return z
     terms = _terms(tables[0], (x.shape[1], y.shape[1], size), x.dtype, odd)
-    operands = [x.contiguous(), y.contiguous(), z, *_factors(weights, x.dtype)]
+    operands = [x.contiguous(), y.contiguous(), z, *factors(weights, x.dtype)]
     _library(x.dtype).product(
-        *map(_pointer, operands),
+        *map(pointer, operands),
         *(x.shape[1], y.shape[1], size, rows, channels),
-        *(terms.pointer, _threads(rows * terms.count)),
+        *(terms.pointer, threads_for(rows * terms.count)),
     )
     return z
 
@@ -61,11 +61,11 @@ def gradients(
     to_x = _terms(tables[0], (ny, nz, nx), x.dtype, odd)
     to_y = _terms(tables[0], (nz, nx, ny), x.dtype, odd)
     operands: list[Tensor | None] = [gz.contiguous(), x.contiguous(), y.contiguous(), gx, gy]
-    operands += _factors(weights, x.dtype)
+    operands += factors(weights, x.dtype)
     _library(x.dtype).gradients(
-        *map(_pointer, operands),
+        *map(pointer, operands),
         *(nx, ny, nz, rows, channels),
-        *(to_x.pointer, to_y.pointer, _threads(rows * (to_x.count + to_y.count))),
+        *(to_x.pointer, to_y.pointer, threads_for(rows * (to_x.count + to_y.count))),
     )
     return gx, gy
 
@@ -86,13 +86,13 @@ def weight_gradients(
         _terms(tables[0], (nz, nx, ny), x.dtype, odd),
         _terms(tables[0], (nx, ny, nz), x.dtype, odd),
     ]
-    threads = _threads(rows * sum(term.count for term in terms))
+    threads = threads_for(rows * sum(term.count for term in terms))
     sums = torch.zeros(threads, sum(degrees), channels, dtype=torch.float64)
     operands: list[Tensor | None] = [gz.contiguous(), x.contiguous(), y.contiguous(), gx, gy]
-    operands += _factors(weights, x.dtype)
+    operands += factors(weights, x.dtype)
     offsets = (sum(degrees), degrees[0], degrees[0] + degrees[1])
     _library(x.dtype).weight_gradients(
-        *map(_pointer, operands),
+        *map(pointer, operands),
         *(*sizes, rows, channels, *(term.pointer for term in terms), sums.data_ptr()),
         *(*(offset * channels for offset in offsets), threads),
     )
@@ -149,22 +149,22 @@ def _offsets(counts: Tensor) -> Tensor:
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
 
 
-def _factors(weights: Weights, dtype: torch.dtype) -> list[Tensor | None]:
+def factors(weights: Weights, dtype: torch.dtype) -> list[Tensor | None]:
     """Return each weight repeated for the components of its degree."""
     return [None if weight is None else by_coefficient(weight.to(dtype)) for weight in weights]
 
 
-def _pointer(tensor: Tensor | None) -> int | None:
+def pointer(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def _threads(work: int) -> int:
+def threads_for(work: int) -> int:
     return torch.get_num_threads() if work > _WORK_FOR_THREADS else 1
 
 
 @cache
 def _library(dtype: torch.dtype) -> ctypes.CDLL:
-    library = native.load_library(_SOURCE, _REAL[dtype])
+    library = native.load_library(_SOURCE, REAL[dtype])
     pointer, size, count = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
     sizes = [size, size, size, count, count]
     library.product.argtypes = [*[pointer] * 6, *sizes, pointer, size]

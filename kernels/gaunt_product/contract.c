@@ -1,9 +1,5 @@
 /* Trilinear contraction with a sparse coefficient tensor, the CPU form of a channelwise tensor
  * product: z[n,k,c] = sum K[i,j,k] x[n,i,c] y[n,j,c]. REAL is float or double.
- *
- * One tile is LANES rows (pairs of batch entry and channel), gathered so that a coefficient meets
- * all of them in registers; every entry of the inputs is read from memory once, every entry of the
- * outputs written once. UNROLL vectors per tile hide the latency of the multiply-adds.
  */
 #include <stdint.h>
 #ifdef _OPENMP
@@ -13,14 +9,7 @@
 #define THREAD 0
 #endif
 
-#define UNROLL 4
-#define MAX_COEFFS 121 /* degree 10 */
-typedef REAL vector __attribute__((vector_size(64)));
-enum { WIDTH = 64 / sizeof(REAL), LANES = UNROLL * WIDTH };
-typedef union {
-    vector v[UNROLL];
-    REAL lane[LANES];
-} tile_row;
+#include "tiles.h"
 
 /* Terms of output k: groups outputs[k] .. outputs[k+1]; a group is one left component and the terms
  * groups[g] .. groups[g+1], each a right component and a coefficient. */
@@ -47,55 +36,6 @@ static inline void contract(const tile_row *a, const tile_row *b, tile_row *out,
     }
 }
 
-/* Gather rows start .. start + count of x (batch, coeffs, channels), times a factor (coeffs,
- * channels) where there is one; lanes beyond count are zero. */
-static inline void load(tile_row *tile, const REAL *x, const REAL *factor, int64_t start, int count,
-                        int coeffs, int64_t channels)
-{
-    for (int s = 0; count < LANES && s < coeffs; s++)
-        for (int i = count; i < LANES; i++)
-            tile[s].lane[i] = 0;
-    int64_t entry = start / channels, channel = start % channels;
-    for (int done = 0; done < count; entry++, channel = 0) {
-        int64_t rest = channels - channel;
-        int length = rest < count - done ? (int)rest : count - done;
-        const REAL *from = x + entry * coeffs * channels + channel;
-        for (int s = 0; s < coeffs; s++, from += channels) {
-            REAL *to = tile[s].lane + done;
-            if (factor) {
-                const REAL *w = factor + s * channels + channel;
-                for (int i = 0; i < length; i++)
-                    to[i] = from[i] * w[i];
-            } else
-                for (int i = 0; i < length; i++)
-                    to[i] = from[i];
-        }
-        done += length;
-    }
-}
-
-static inline void store(REAL *z, const tile_row *tile, const REAL *factor, int64_t start, int count,
-                         int coeffs, int64_t channels)
-{
-    int64_t entry = start / channels, channel = start % channels;
-    for (int done = 0; done < count; entry++, channel = 0) {
-        int64_t rest = channels - channel;
-        int length = rest < count - done ? (int)rest : count - done;
-        REAL *to = z + entry * coeffs * channels + channel;
-        for (int s = 0; s < coeffs; s++, to += channels) {
-            const REAL *from = tile[s].lane + done;
-            if (factor) {
-                const REAL *w = factor + s * channels + channel;
-                for (int i = 0; i < length; i++)
-                    to[i] = from[i] * w[i];
-            } else
-                for (int i = 0; i < length; i++)
-                    to[i] = from[i];
-        }
-        done += length;
-    }
-}
-
 /* Add to sums (degrees, channels) the products of two tiles, summed over rows and orders. */
 static inline void add_inner(double *sums, const tile_row *a, const tile_row *b, int64_t start,
                              int count, int coeffs, int64_t channels)
@@ -112,8 +52,6 @@ static inline void add_inner(double *sums, const tile_row *a, const tile_row *b,
         done += length;
     }
 }
-
-static inline int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* z = P(x, y), each with its factor or none. */
 void product(const REAL *x, const REAL *y, REAL *z, const REAL *wx, const REAL *wy, const REAL *wz,

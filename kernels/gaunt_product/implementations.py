@@ -14,9 +14,16 @@ from torch import Tensor
 from eqlib.kernels.gaunt_product.triton_configurations import chip_of, largest_degree
 from eqlib.kernels.gaunt_product.triton_tables import SPARSE_UP_TO
 
-LARGEST_DEGREE = {"naive": 12, "compiled": 10, "blocked": 30, "fourier": 30} | dict.fromkeys(
-    ("triton", "triton_tf32", "triton_bf16"), 9
-)
+LARGEST_DEGREE = {
+    "naive": 12,
+    "compiled": 10,
+    "separable": 20,
+    "blocked": 30,
+    "fourier": 30,
+    "triton": 9,
+    "triton_tf32": 9,
+    "triton_bf16": 9,
+}
 """Largest degree of an operand by implementation."""
 
 _WORK_OF_TERM = 7.3
@@ -59,15 +66,32 @@ def pick(
         return "blocked", f"triton cannot run: {reason}"
     if device.type != "cpu":
         return "blocked", "torch's own matrix products run on every device"
-    if _terms(lmaxes, odd) * _WORK_OF_TERM > _work_on_grid(lmaxes, odd):
+    if not odd and _work_on_circles(lmaxes) < _terms(lmaxes, odd):
+        reason = "at these degrees series in the azimuth have fewer terms than the coefficients"
+        return _if_compiled("separable", device, dtype, lmaxes, reason)
+    if odd and _terms(lmaxes, odd) * _WORK_OF_TERM > _work_on_grid(lmaxes):
         return "blocked", "at these degrees products with tables of harmonics are faster"
-    if reason := whynot("compiled", device, dtype, lmaxes):
-        return "blocked", f"compiled cannot run: {reason}"
-    return "compiled", "most coefficients are zero, and this machine has a C compiler"
+    reason = "most coefficients are zero, and this machine has a C compiler"
+    return _if_compiled("compiled", device, dtype, lmaxes, reason)
+
+
+def _if_compiled(
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    lmaxes: tuple[int, int, int],
+    reason: str,
+) -> tuple[str, str]:
+    against = whynot(name, device, dtype, lmaxes)
+    return ("blocked", f"{name} cannot run: {against}") if against else (name, reason)
 
 
 def whynot(
-    name: str, device: torch.device, dtype: torch.dtype, lmaxes: tuple[int, int, int]
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    lmaxes: tuple[int, int, int],
+    odd: bool = False,
 ) -> str:
     """Return why an implementation cannot compute a product, or nothing.
 
@@ -76,10 +100,13 @@ def whynot(
         device: that of the operands.
         dtype: that of the operands.
         lmaxes: degrees of both operands and of the result.
+        odd: whether it is the bracket.
     """
+    if odd and name == "separable":
+        return "it has the product only, not the bracket"
     if max(lmaxes) > LARGEST_DEGREE[name]:
         return f"its tables end at degree {LARGEST_DEGREE[name]}, not {max(lmaxes)}"
-    if name == "compiled":
+    if name in ("compiled", "separable"):
         if device.type != "cpu":
             return f"it runs on the CPU, not on {device.type}"
         return str(_module(name).whynot(dtype))
@@ -112,8 +139,16 @@ def _terms(lmaxes: tuple[int, int, int], odd: bool) -> int:
     return count
 
 
-def _work_on_grid(lmaxes: tuple[int, int, int], odd: bool) -> float:
-    """Estimate the arithmetic of three table products, of which the bracket doubles two."""
-    points = (sum(lmaxes) - odd + 2) ** 2 / 3
+def _work_on_circles(lmaxes: tuple[int, int, int]) -> int:
+    """Estimate the multiply-adds of the separable form, each as long as a term of the sum."""
+    pairs = (sum(lmaxes) // 2 + 2) // 2
+    orders = product(*(range(lmax + 1) for lmax in lmaxes))
+    products = sum(three in (one + two, abs(one - two)) for one, two, three in orders)
+    return pairs * (sum((lmax + 1) ** 2 for lmax in lmaxes) + 2 * 4 * products)
+
+
+def _work_on_grid(lmaxes: tuple[int, int, int]) -> float:
+    """Estimate the arithmetic of the five table products of a bracket."""
+    points = (sum(lmaxes) + 1) ** 2 / 3
     one, two, three = ((lmax + 1) ** 2 for lmax in lmaxes)
-    return 2 * points * ((one + two) * (1 + odd) + three)
+    return 2 * points * (2 * (one + two) + three)

@@ -15,7 +15,7 @@ from eqlib.kernels.gaunt_product import (
 from tests.gaunt.oracle import VALUE, error, product
 
 CPU = torch.device("cpu")
-NAMES = ["naive", "fourier", "blocked", "compiled"]
+NAMES = ["naive", "fourier", "blocked", "compiled", "separable"]
 DEGREES = [
     (0, 0, 0),
     (1, 1, 1),
@@ -36,9 +36,9 @@ odds = pytest.mark.parametrize("odd", [False, True], ids=["gaunt", "poisson"])
 dtypes = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 
 
-def needs(name, dtype=torch.float64):
+def needs(name, dtype=torch.float64, odd=False):
     """Skip where this machine cannot run an implementation."""
-    if reason := whynot(name, CPU, dtype, (0, 0, 0)):
+    if reason := whynot(name, CPU, dtype, (0, 0, 0), odd):
         pytest.skip(f"{name}: {reason}")
 
 
@@ -59,7 +59,7 @@ def factors(lmaxes, rng, channels=2, dtype=torch.float64):
 @odds
 @names
 def test_values(name, odd, dtype, lmaxes, rng):
-    needs(name, dtype)
+    needs(name, dtype, odd=odd)
     x, y = (features(lmax, rng, dtype=dtype) for lmax in lmaxes[:2])
     z = operation(odd)(x, y, lmaxes[2], implementation=name)
     expected = product(x, y, lmaxes[2], odd)
@@ -74,7 +74,7 @@ def test_values(name, odd, dtype, lmaxes, rng):
 @odds
 @names
 def test_weights(name, odd, lmaxes, rng):
-    needs(name)
+    needs(name, odd=odd)
     x, y = (features(lmax, rng) for lmax in lmaxes[:2])
     every = factors(lmaxes, rng)
     for absent in (None, 0, 1, 2):
@@ -89,7 +89,7 @@ def test_weights(name, odd, lmaxes, rng):
 @odds
 @names
 def test_derivatives_of_both_orders_with_weights(name, odd, lmaxes, rng):
-    needs(name)
+    needs(name, odd=odd)
     x, y = (features(lmax, rng) for lmax in lmaxes[:2])
     leaves = [t.requires_grad_() for t in (x, y, *factors(lmaxes, rng))]
     seed = features(lmaxes[2], rng)
@@ -148,7 +148,7 @@ def test_many_blocks(name, rng, monkeypatch):
 @odds
 @names
 def test_a_row_that_is_not_finite_leaves_the_others(name, odd, bad, rng):
-    needs(name)
+    needs(name, odd=odd)
     x, y, seed = (features(3, rng, batch=(5,)) for _ in range(3))
     dirty = x.clone()
     dirty[2, 4] = bad
@@ -188,11 +188,20 @@ def test_largest_degree(rng):
         ("cpu", torch.float32, (2, 2, 2), "", "compiled"),
         ("cpu", torch.float32, (2, 2, 2), "there is none", "blocked"),
         ("cpu", torch.bfloat16, (2, 2, 2), "", "blocked"),
-        ("cpu", torch.float32, (9, 9, 9), "", "blocked"),
+        ("cpu", torch.float32, (9, 9, 9), "", "separable"),
+        ("cpu", torch.float32, (9, 9, 9), "there is none", "blocked"),
         ("cpu", torch.float32, (1, 10, 10), "", "compiled"),
         ("meta", torch.float32, (2, 2, 2), "", "blocked"),
     ],
-    ids=["compiler", "no compiler", "bfloat16", "high degrees", "one high degree", "other device"],
+    ids=[
+        "compiler",
+        "no compiler",
+        "bfloat16",
+        "high degrees",
+        "high degrees, no compiler",
+        "one high degree",
+        "other device",
+    ],
 )
 def test_pick(device, dtype, lmaxes, compiler, expected, monkeypatch):
     monkeypatch.setattr(native, "whynot", lambda *_: compiler)

@@ -43,10 +43,10 @@ def passes(name, odd, rng):
 
 
 @pytest.mark.parametrize("odd", [False, True], ids=["gaunt", "poisson"])
-@pytest.mark.parametrize("name", ["blocked", "compiled", "naive"])
+@pytest.mark.parametrize("name", ["blocked", "compiled", "separable", "naive"])
 @pytest.mark.parametrize("kind", ["forward", "backward", "weights"])
 def test_memory_beside_operands_and_results(kind, name, odd, rng, monkeypatch):
-    needs(name)
+    needs(name, odd=odd)
     budget = 2**18
     monkeypatch.setattr(blocked, "_CACHE", budget // torch.get_num_threads())
     monkeypatch.setattr(_weight_gradients, "_BLOCK", budget // 8 // torch.get_num_threads())

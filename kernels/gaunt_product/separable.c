@@ -1,0 +1,221 @@
+/* Product of functions on the sphere in O(L^3): Legendre sums at Gauss-Legendre nodes, then a
+ * convolution of the Fourier series in the azimuth. REAL is float or double.
+ *
+ * On the circle of a node f = A_0 / 2 + sum_m A_m cos(m phi) + B_m sin(m phi); the product has
+ * C_k = sum over m + n = k and |m - n| = k. Nodes come in pairs theta, pi - theta, where sums over
+ * even and over odd l + m are shared. The table (pairs, degrees, orders) serves all three operands:
+ * it holds the cube root of every factor.
+ */
+#include <stdint.h>
+
+#define UNROLL 2
+#include "tiles.h"
+
+#define MAX_ORDERS (MAX_DEGREE + 1)
+
+/* Fourier coefficients on the circles of a pair: cosine and sine, of either node. */
+typedef struct {
+    tile_row cosine[2][MAX_ORDERS], sine[2][MAX_ORDERS];
+} circles;
+
+static inline void add(tile_row *to, REAL value, const tile_row *x)
+{
+    for (int u = 0; u < UNROLL; u++)
+        to->v[u] += value * x->v[u];
+}
+
+static inline void multiply_add(tile_row *to, const tile_row *a, const tile_row *b)
+{
+    for (int u = 0; u < UNROLL; u++)
+        to->v[u] += a->v[u] * b->v[u];
+}
+
+static inline void multiply_subtract(tile_row *to, const tile_row *a, const tile_row *b)
+{
+    for (int u = 0; u < UNROLL; u++)
+        to->v[u] -= a->v[u] * b->v[u];
+}
+
+static inline void sum_and_difference(const tile_row *a, const tile_row *b, tile_row *sum,
+                                      tile_row *difference)
+{
+    for (int u = 0; u < UNROLL; u++) {
+        vector even = a->v[u], odd = b->v[u];
+        sum->v[u] = even + odd;
+        difference->v[u] = even - odd;
+    }
+}
+
+/* Sum over the degrees of one parity of l + m, from l = first on. */
+static inline void sum_degrees(const tile_row *x, int lmax, const REAL *table, int stride, int m,
+                               int first, tile_row *cosine, tile_row *sine)
+{
+    tile_row c = {0}, s = {0};
+    for (int l = first; l <= lmax; l += 2) {
+        REAL value = table[l * stride + m];
+        add(&c, value, &x[l * l + l + m]);
+        add(&s, value, &x[l * l + l - m]);
+    }
+    *cosine = c;
+    *sine = s;
+}
+
+static inline void evaluate(const tile_row *x, int lmax, const REAL *table, int stride, circles *f)
+{
+    for (int m = 0; m <= lmax; m++) {
+        tile_row cosine[2], sine[2];
+        sum_degrees(x, lmax, table, stride, m, m, &cosine[0], &sine[0]);
+        sum_degrees(x, lmax, table, stride, m, m + 1, &cosine[1], &sine[1]);
+        sum_and_difference(&cosine[0], &cosine[1], &f->cosine[0][m], &f->cosine[1][m]);
+        sum_and_difference(&sine[0], &sine[1], &f->sine[0][m], &f->sine[1][m]);
+    }
+}
+
+/* The order 0 of a product of series up to the orders of f and g; its sine stays unused. */
+static inline void convolve_constant(const tile_row *fc, const tile_row *fs, const tile_row *gc,
+                                     const tile_row *gs, int orders, tile_row *cosine)
+{
+    tile_row c;
+    for (int u = 0; u < UNROLL; u++)
+        c.v[u] = (REAL)0.5 * fc[0].v[u] * gc[0].v[u];
+    for (int m = 1; m <= orders; m++) {
+        multiply_add(&c, &fc[m], &gc[m]);
+        multiply_add(&c, &fs[m], &gs[m]);
+    }
+    *cosine = c;
+}
+
+/* Order k of a product of series of orders up to mf and mg, on one circle. */
+static inline void convolve_order(const tile_row *fc, const tile_row *fs, const tile_row *gc,
+                                  const tile_row *gs, int mf, int mg, int k, tile_row *cosine,
+                                  tile_row *sine)
+{
+    tile_row c = {0}, s = {0};
+    for (int m = k > mg ? k - mg : 0; m <= k && m <= mf; m++) {
+        int n = k - m;
+        multiply_add(&c, &fc[m], &gc[n]);
+        if (m && n)
+            multiply_subtract(&c, &fs[m], &gs[n]);
+        if (m)
+            multiply_add(&s, &fs[m], &gc[n]);
+        if (n)
+            multiply_add(&s, &fc[m], &gs[n]);
+    }
+    for (int n = 1; n <= mg && n + k <= mf; n++) {
+        int m = n + k;
+        multiply_add(&c, &fc[m], &gc[n]);
+        multiply_add(&c, &fs[m], &gs[n]);
+        multiply_add(&s, &fs[m], &gc[n]);
+        multiply_subtract(&s, &fc[m], &gs[n]);
+    }
+    for (int m = 1; m <= mf && m + k <= mg; m++) {
+        int n = m + k;
+        multiply_add(&c, &fc[m], &gc[n]);
+        multiply_add(&c, &fs[m], &gs[n]);
+        multiply_add(&s, &fc[m], &gs[n]);
+        multiply_subtract(&s, &fs[m], &gc[n]);
+    }
+    *cosine = c;
+    *sine = s;
+}
+
+static inline void convolve(const circles *f, const circles *g, circles *h, int mf, int mg, int mh)
+{
+    for (int node = 0; node < 2; node++) {
+        const tile_row *fc = f->cosine[node], *fs = f->sine[node];
+        const tile_row *gc = g->cosine[node], *gs = g->sine[node];
+        convolve_constant(fc, fs, gc, gs, mf < mg ? mf : mg, &h->cosine[node][0]);
+        for (int k = 1; k <= mh; k++) {
+            if (k <= mf + mg)
+                convolve_order(fc, fs, gc, gs, mf, mg, k, &h->cosine[node][k], &h->sine[node][k]);
+            else
+                h->cosine[node][k] = h->sine[node][k] = (tile_row){0};
+        }
+    }
+}
+
+/* Add to the degrees of one parity of l + m, from l = first on. */
+static inline void add_degrees(tile_row *z, int lmax, const REAL *table, int stride, int m,
+                               int first, const tile_row *cosine, const tile_row *sine)
+{
+    for (int l = first; l <= lmax; l += 2) {
+        REAL value = table[l * stride + m];
+        add(&z[l * l + l + m], value, cosine);
+        if (m)
+            add(&z[l * l + l - m], value, sine);
+    }
+}
+
+static inline void project(const circles *h, int lmax, const REAL *table, int stride, tile_row *z)
+{
+    for (int m = 0; m <= lmax; m++) {
+        tile_row cosine[2], sine[2] = {0};
+        sum_and_difference(&h->cosine[0][m], &h->cosine[1][m], &cosine[0], &cosine[1]);
+        if (m)
+            sum_and_difference(&h->sine[0][m], &h->sine[1][m], &sine[0], &sine[1]);
+        add_degrees(z, lmax, table, stride, m, m, &cosine[0], &sine[0]);
+        add_degrees(z, lmax, table, stride, m, m + 1, &cosine[1], &sine[1]);
+    }
+}
+
+static inline void clear(tile_row *z, int lmax)
+{
+    for (int s = 0; s < (lmax + 1) * (lmax + 1); s++)
+        z[s] = (tile_row){0};
+}
+
+/* z = P(x, y), each with its factor or none. */
+void product(const REAL *x, const REAL *y, REAL *z, const REAL *wx, const REAL *wy, const REAL *wz,
+             int lx, int ly, int lz, int64_t rows, int64_t channels, const REAL *table, int pairs,
+             int stride, int threads)
+{
+    int nx = (lx + 1) * (lx + 1), ny = (ly + 1) * (ly + 1), nz = (lz + 1) * (lz + 1);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    for (int64_t start = 0; start < rows; start += LANES) {
+        tile_row a[MAX_COEFFS], b[MAX_COEFFS], c[MAX_COEFFS];
+        circles f, g, h;
+        int count = (int)minimum(LANES, rows - start);
+        load(a, x, wx, start, count, nx, channels);
+        load(b, y, wy, start, count, ny, channels);
+        clear(c, lz);
+        for (int p = 0; p < pairs; p++) {
+            const REAL *own = table + p * stride * stride;
+            evaluate(a, lx, own, stride, &f);
+            evaluate(b, ly, own, stride, &g);
+            convolve(&f, &g, &h, lx, ly, lz);
+            project(&h, lz, own, stride, c);
+        }
+        store(z, c, wz, start, count, nz, channels);
+    }
+}
+
+/* gx = P(y, gz) and gy = P(gz, x): both inputs and the cotangent are evaluated once. */
+void gradients(const REAL *gz, const REAL *x, const REAL *y, REAL *gx, REAL *gy, const REAL *wx,
+               const REAL *wy, const REAL *wz, int lx, int ly, int lz, int64_t rows,
+               int64_t channels, const REAL *table, int pairs, int stride, int threads)
+{
+    int nx = (lx + 1) * (lx + 1), ny = (ly + 1) * (ly + 1), nz = (lz + 1) * (lz + 1);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    for (int64_t start = 0; start < rows; start += LANES) {
+        tile_row a[MAX_COEFFS], b[MAX_COEFFS], c[MAX_COEFFS], to_a[MAX_COEFFS], to_b[MAX_COEFFS];
+        circles f, g, h, product;
+        int count = (int)minimum(LANES, rows - start);
+        load(a, x, wx, start, count, nx, channels);
+        load(b, y, wy, start, count, ny, channels);
+        load(c, gz, wz, start, count, nz, channels);
+        clear(to_a, lx);
+        clear(to_b, ly);
+        for (int p = 0; p < pairs; p++) {
+            const REAL *own = table + p * stride * stride;
+            evaluate(a, lx, own, stride, &f);
+            evaluate(b, ly, own, stride, &g);
+            evaluate(c, lz, own, stride, &h);
+            convolve(&g, &h, &product, ly, lz, lx);
+            project(&product, lx, own, stride, to_a);
+            convolve(&h, &f, &product, lz, lx, ly);
+            project(&product, ly, own, stride, to_b);
+        }
+        store(gx, to_a, wx, start, count, nx, channels);
+        store(gy, to_b, wy, start, count, ny, channels);
+    }
+}
