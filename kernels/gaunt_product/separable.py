@@ -4,6 +4,7 @@ import ctypes
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ def _call(
 def _library(dtype: torch.dtype) -> ctypes.CDLL:
     library = native.load_library(_SOURCE, REAL[dtype])
     address, size, count = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
-    rest = [size, size, size, count, count, address, size, size, size]
+    rest: list[Any] = [size, size, size, count, count, address, size, size, size]
     library.product.argtypes = [*[address] * 6, *rest]
     library.gradients.argtypes = [*[address] * 8, *rest]
     library.product.restype = library.gradients.restype = None
