@@ -57,7 +57,7 @@ static inline void add_inner(double *sums, const tile_row *a, const tile_row *b,
 void product(const REAL *x, const REAL *y, REAL *z, const REAL *wx, const REAL *wy, const REAL *wz,
              int nx, int ny, int nz, int64_t rows, int64_t channels, const terms *t, int threads)
 {
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+#pragma omp parallel for schedule(dynamic, 8) num_threads(threads) if (threads > 1)
     for (int64_t start = 0; start < rows; start += LANES) {
         tile_row a[MAX_COEFFS], b[MAX_COEFFS], c[MAX_COEFFS];
         int count = (int)minimum(LANES, rows - start);
@@ -73,7 +73,7 @@ void gradients(const REAL *gz, const REAL *x, const REAL *y, REAL *gx, REAL *gy,
                const REAL *wy, const REAL *wz, int nx, int ny, int nz, int64_t rows,
                int64_t channels, const terms *to_x, const terms *to_y, int threads)
 {
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+#pragma omp parallel for schedule(dynamic, 8) num_threads(threads) if (threads > 1)
     for (int64_t start = 0; start < rows; start += LANES) {
         tile_row a[MAX_COEFFS], b[MAX_COEFFS], c[MAX_COEFFS], out[MAX_COEFFS];
         int count = (int)minimum(LANES, rows - start);

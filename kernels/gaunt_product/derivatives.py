@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from eqlib.kernels.gaunt_product._degrees import lmax_of
 from eqlib.kernels.gaunt_product.op import gaunt_product, gaunt_product_gradients
@@ -30,10 +31,24 @@ def product(
     implementation: str,
 ) -> Tensor:
     """Product of two operands; the arguments are those of the operation ``gaunt_product``."""
-    if torch.compiler.is_compiling():
+    if _is_plain((x, y, w1, w2, w3)):
         return gaunt_product(x, y, w1, w2, w3, tables, lmax_out, odd, implementation)
     z: Tensor = _Product.apply(x, y, w1, w2, w3, lmax_out, odd, implementation, *tables)
     return z
+
+
+def _is_plain(operands: Sequence[Tensor | None]) -> bool:
+    """Whether the operation itself will do: for compilers, and where nothing is differentiated.
+
+    There the autograd function would double the time of a small product.
+    """
+    if torch.compiler.is_compiling():
+        return True
+    if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
+        return False
+    return not (
+        torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in operands)
+    )
 
 
 def _gradients(
@@ -63,7 +78,7 @@ def _all_gradients(
     gz: Tensor, operands: Sequence[Any], options: Options, of_weights: bool
 ) -> tuple[Tensor, ...]:
     tables, odd, implementation = options
-    if torch.compiler.is_compiling():
+    if _is_plain((gz, *operands)):
         x, y, w1, w2, w3 = operands
         return gaunt_product_gradients(
             gz, x, y, w1, w2, w3, tables, odd, implementation, of_weights

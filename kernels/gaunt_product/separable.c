@@ -24,16 +24,38 @@ static inline void add(tile_row *to, REAL value, const tile_row *x)
         to->v[u] += value * x->v[u];
 }
 
-static inline void multiply_add(tile_row *to, const tile_row *a, const tile_row *b)
+/* Add the product of two complex numbers, or with the conjugate of the second or of the first. */
+typedef enum { PLAIN, SECOND, FIRST } conjugate;
+
+static inline void multiply_add(vector *c, vector *s, const tile_row *fc, const tile_row *fs,
+                                const tile_row *gc, const tile_row *gs, conjugate which)
 {
-    for (int u = 0; u < UNROLL; u++)
-        to->v[u] += a->v[u] * b->v[u];
+    for (int u = 0; u < UNROLL; u++) {
+        vector a = fc->v[u], b = fs->v[u], p = gc->v[u], q = gs->v[u];
+        c[u] += a * p;
+        if (which == PLAIN)
+            c[u] -= b * q;
+        else
+            c[u] += b * q;
+        if (which == FIRST)
+            s[u] -= b * p;
+        else
+            s[u] += b * p;
+        if (which == SECOND)
+            s[u] -= a * q;
+        else
+            s[u] += a * q;
+    }
 }
 
-static inline void multiply_subtract(tile_row *to, const tile_row *a, const tile_row *b)
+/* Add the product of a real and a complex number. */
+static inline void scale_add(vector *c, vector *s, const tile_row *real, const tile_row *cosine,
+                             const tile_row *sine)
 {
-    for (int u = 0; u < UNROLL; u++)
-        to->v[u] -= a->v[u] * b->v[u];
+    for (int u = 0; u < UNROLL; u++) {
+        c[u] += real->v[u] * cosine->v[u];
+        s[u] += real->v[u] * sine->v[u];
+    }
 }
 
 static inline void sum_and_difference(const tile_row *a, const tile_row *b, tile_row *sum,
@@ -71,52 +93,42 @@ static inline void evaluate(const tile_row *x, int lmax, const REAL *table, int 
     }
 }
 
-/* The order 0 of a product of series up to the orders of f and g; its sine stays unused. */
+/* The order 0 of a product of series up to the same order; its sine stays unused. */
 static inline void convolve_constant(const tile_row *fc, const tile_row *fs, const tile_row *gc,
                                      const tile_row *gs, int orders, tile_row *cosine)
 {
-    tile_row c;
+    vector c[UNROLL];
     for (int u = 0; u < UNROLL; u++)
-        c.v[u] = (REAL)0.5 * fc[0].v[u] * gc[0].v[u];
-    for (int m = 1; m <= orders; m++) {
-        multiply_add(&c, &fc[m], &gc[m]);
-        multiply_add(&c, &fs[m], &gs[m]);
-    }
-    *cosine = c;
+        c[u] = (REAL)0.5 * fc[0].v[u] * gc[0].v[u];
+    for (int m = 1; m <= orders; m++)
+        for (int u = 0; u < UNROLL; u++) {
+            c[u] += fc[m].v[u] * gc[m].v[u];
+            c[u] += fs[m].v[u] * gs[m].v[u];
+        }
+    for (int u = 0; u < UNROLL; u++)
+        cosine->v[u] = c[u];
 }
 
-/* Order k of a product of series of orders up to mf and mg, on one circle. */
+/* Order k > 0 of a product of series of orders up to mf and mg, on one circle. */
 static inline void convolve_order(const tile_row *fc, const tile_row *fs, const tile_row *gc,
                                   const tile_row *gs, int mf, int mg, int k, tile_row *cosine,
                                   tile_row *sine)
 {
-    tile_row c = {0}, s = {0};
-    for (int m = k > mg ? k - mg : 0; m <= k && m <= mf; m++) {
-        int n = k - m;
-        multiply_add(&c, &fc[m], &gc[n]);
-        if (m && n)
-            multiply_subtract(&c, &fs[m], &gs[n]);
-        if (m)
-            multiply_add(&s, &fs[m], &gc[n]);
-        if (n)
-            multiply_add(&s, &fc[m], &gs[n]);
+    vector c[UNROLL] = {0}, s[UNROLL] = {0};
+    if (k <= mg)
+        scale_add(c, s, &fc[0], &gc[k], &gs[k]);
+    if (k <= mf)
+        scale_add(c, s, &gc[0], &fc[k], &fs[k]);
+    for (int m = k > mg ? k - mg : 1; m < k && m <= mf; m++)
+        multiply_add(c, s, &fc[m], &fs[m], &gc[k - m], &gs[k - m], PLAIN);
+    for (int n = 1; n <= mg && n + k <= mf; n++)
+        multiply_add(c, s, &fc[n + k], &fs[n + k], &gc[n], &gs[n], SECOND);
+    for (int m = 1; m <= mf && m + k <= mg; m++)
+        multiply_add(c, s, &fc[m], &fs[m], &gc[m + k], &gs[m + k], FIRST);
+    for (int u = 0; u < UNROLL; u++) {
+        cosine->v[u] = c[u];
+        sine->v[u] = s[u];
     }
-    for (int n = 1; n <= mg && n + k <= mf; n++) {
-        int m = n + k;
-        multiply_add(&c, &fc[m], &gc[n]);
-        multiply_add(&c, &fs[m], &gs[n]);
-        multiply_add(&s, &fs[m], &gc[n]);
-        multiply_subtract(&s, &fc[m], &gs[n]);
-    }
-    for (int m = 1; m <= mf && m + k <= mg; m++) {
-        int n = m + k;
-        multiply_add(&c, &fc[m], &gc[n]);
-        multiply_add(&c, &fs[m], &gs[n]);
-        multiply_add(&s, &fc[m], &gs[n]);
-        multiply_subtract(&s, &fs[m], &gc[n]);
-    }
-    *cosine = c;
-    *sine = s;
 }
 
 static inline void convolve(const circles *f, const circles *g, circles *h, int mf, int mg, int mh)
@@ -170,7 +182,7 @@ void product(const REAL *x, const REAL *y, REAL *z, const REAL *wx, const REAL *
              int stride, int threads)
 {
     int nx = (lx + 1) * (lx + 1), ny = (ly + 1) * (ly + 1), nz = (lz + 1) * (lz + 1);
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+#pragma omp parallel for schedule(dynamic, 8) num_threads(threads) if (threads > 1)
     for (int64_t start = 0; start < rows; start += LANES) {
         tile_row a[MAX_COEFFS], b[MAX_COEFFS], c[MAX_COEFFS];
         circles f, g, h;
@@ -195,7 +207,7 @@ void gradients(const REAL *gz, const REAL *x, const REAL *y, REAL *gx, REAL *gy,
                int64_t channels, const REAL *table, int pairs, int stride, int threads)
 {
     int nx = (lx + 1) * (lx + 1), ny = (ly + 1) * (ly + 1), nz = (lz + 1) * (lz + 1);
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+#pragma omp parallel for schedule(dynamic, 8) num_threads(threads) if (threads > 1)
     for (int64_t start = 0; start < rows; start += LANES) {
         tile_row a[MAX_COEFFS], b[MAX_COEFFS], c[MAX_COEFFS], to_a[MAX_COEFFS], to_b[MAX_COEFFS];
         circles f, g, h, product;
