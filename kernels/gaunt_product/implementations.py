@@ -26,6 +26,8 @@ LARGEST_DEGREE = {
 }
 """Largest degree of an operand by implementation."""
 
+_WORK_OF_TERM_ON_CIRCLES = 1.5
+"""Multiply-adds of the separable form that take the time of one term of the sum, by ``_terms``."""
 _WORK_OF_TERM = 7.3
 """Arithmetic on the grid, at the speed of a matrix product, that takes the time of one term of the
 sum over coefficients, by ``_terms``: the measurement is in README.md."""
@@ -66,7 +68,7 @@ def pick(
         return "blocked", f"triton cannot run: {reason}"
     if device.type != "cpu":
         return "blocked", "torch's own matrix products run on every device"
-    if not odd and _work_on_circles(lmaxes) < _terms(lmaxes, odd):
+    if not odd and _work_on_circles(lmaxes) < _WORK_OF_TERM_ON_CIRCLES * _terms(lmaxes, odd):
         reason = "at these degrees series in the azimuth have fewer terms than the coefficients"
         return _if_compiled("separable", device, dtype, lmaxes, reason)
     if odd and _terms(lmaxes, odd) * _WORK_OF_TERM > _work_on_grid(lmaxes):
@@ -140,7 +142,7 @@ def _terms(lmaxes: tuple[int, int, int], odd: bool) -> int:
 
 
 def _work_on_circles(lmaxes: tuple[int, int, int]) -> int:
-    """Estimate the multiply-adds of the separable form, each as long as a term of the sum."""
+    """Estimate the multiply-adds of the separable form."""
     pairs = (sum(lmaxes) // 2 + 2) // 2
     orders = product(*(range(lmax + 1) for lmax in lmaxes))
     products = sum(three in (one + two, abs(one - two)) for one, two, three in orders)
