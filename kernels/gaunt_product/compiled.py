@@ -12,6 +12,7 @@ from torch import Tensor
 from eqlib.kernels import native
 from eqlib.kernels.gaunt_product._degrees import by_coefficient
 
+_LARGEST_SIZE = 121  # as in the C source, which keeps tiles on the stack
 _SOURCE = Path(__file__).with_name("contract.c")
 REAL = {torch.float32: "REAL=float", torch.float64: "REAL=double"}
 _WORK_FOR_THREADS = 1_000_000  # multiply-adds below which a second thread costs more than it saves
@@ -138,6 +139,8 @@ _KNOWN_TERMS: dict[tuple[tuple[int, int, int], torch.dtype, bool], _Terms] = {}
 
 def _terms(table: Tensor, sizes: tuple[int, int, int], dtype: torch.dtype, odd: bool) -> _Terms:
     """Return the terms of one product; the coefficients depend on nothing but these arguments."""
+    if max(sizes) > _LARGEST_SIZE:
+        raise ValueError(f"coefficients {sizes}: expected at most {_LARGEST_SIZE}, degree 10")
     key = (sizes, dtype, odd)
     if key not in _KNOWN_TERMS:
         left, right, output = sizes

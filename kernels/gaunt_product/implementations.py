@@ -68,8 +68,9 @@ def pick(
         return "blocked", f"triton cannot run: {reason}"
     if device.type != "cpu":
         return "blocked", "torch's own matrix products run on every device"
-    if not odd and _work_on_circles(lmaxes) < _WORK_OF_TERM_ON_CIRCLES * _terms(lmaxes, odd):
-        reason = "at these degrees series in the azimuth have fewer terms than the coefficients"
+    fewer = _work_on_circles(lmaxes) < _WORK_OF_TERM_ON_CIRCLES * _terms(lmaxes, odd)
+    if not odd and (fewer or max(lmaxes) > LARGEST_DEGREE["compiled"]):
+        reason = "at these degrees it is faster than the sum over coefficients"
         return _if_compiled("separable", device, dtype, lmaxes, reason)
     if odd and _terms(lmaxes, odd) * _WORK_OF_TERM > _work_on_grid(lmaxes):
         return "blocked", "at these degrees products with tables of harmonics are faster"

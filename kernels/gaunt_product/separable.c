@@ -8,7 +8,8 @@
  */
 #include <stdint.h>
 
-#define UNROLL 2
+#define UNROLL 2 /* the rows of a tile fit the first cache up to degree 6 */
+#define MAX_DEGREE 20
 #include "tiles.h"
 
 #define MAX_ORDERS (MAX_DEGREE + 1)

@@ -13,6 +13,7 @@ from eqlib.kernels import native
 from eqlib.kernels.gaunt_product._degrees import lmax_of
 from eqlib.kernels.gaunt_product.compiled import REAL, Weights, factors, pointer, threads_for
 
+_LARGEST_DEGREE = 20  # as in the C source, which keeps tiles on the stack
 _SOURCE = Path(__file__).with_name("separable.c")
 
 
@@ -63,6 +64,8 @@ def _call(
 ) -> None:
     rows, channels = len(x) * x.shape[2], x.shape[2]
     pairs, stride = table.shape[:2]
+    if not max(degrees) < stride <= _LARGEST_DEGREE + 1:
+        raise ValueError(f"degrees {degrees}: expected at most {_LARGEST_DEGREE} and the table's")
     work = rows * pairs * stride**2
     getattr(_library(x.dtype), name)(
         *map(pointer, operands),

@@ -6,6 +6,7 @@ import torch
 from eqlib.gaunt import gaunt_product, poisson_product
 from eqlib.kernels import native
 from eqlib.kernels.gaunt_product import (
+    LARGEST_DEGREE,
     _weight_gradients,
     blocked,
     implementations,
@@ -172,6 +173,29 @@ def test_results_are_new_and_contiguous(name, rng):
     assert z.is_contiguous()
     for gradient in torch.autograd.grad(z.sum(), (x, y)):
         assert gradient.is_contiguous()
+
+
+@pytest.mark.parametrize("name", ["compiled", "separable"])
+@dtypes
+def test_largest_degree_in_c(name, dtype, rng):
+    needs(name, dtype)
+    lmax = LARGEST_DEGREE[name]
+    x, y = (features(lmax, rng, batch=(5,), dtype=dtype).requires_grad_() for _ in range(2))
+    z, expected = (gaunt_product(x, y, lmax, implementation=n) for n in (name, "blocked"))
+    assert error(z, expected) <= VALUE[dtype]
+    seed = features(lmax, rng, batch=(5,), dtype=dtype)
+    found, expected = (torch.autograd.grad(t, (x, y), seed) for t in (z, expected))
+    assert max(map(error, found, expected)) <= VALUE[dtype]
+
+
+@pytest.mark.parametrize("name", ["compiled", "separable"])
+def test_degrees_beyond_the_stack_of_the_c_source_are_refused(name, rng):
+    needs(name)
+    lmax = LARGEST_DEGREE[name] + 1
+    x = features(lmax, rng, batch=(2,))
+    table = torch.zeros(lmax + 1, lmax + 1, lmax + 1, dtype=x.dtype)
+    with pytest.raises(ValueError, match="expected at most"):
+        implementations.load(name).product(x, x, (None,) * 3, [table], lmax, False)
 
 
 def test_largest_degree(rng):
