@@ -123,6 +123,7 @@ def test_every_source_gives_the_same_whole_wheel(wheels):
         if path.is_file() and PACKAGED.fullmatch(path.as_posix())
     }
     assert "eqlib/models/nbody/presets/quick.yaml" in expected
+    assert "eqlib/kernels/gaunt_product/tiles.h" in expected
     info = f"eqlib-{__version__}.dist-info/"
     for name, wheel in wheels.items():
         files = {file for file in zipfile.ZipFile(wheel).namelist() if not file.startswith(info)}
