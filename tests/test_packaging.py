@@ -22,7 +22,7 @@ from eqlib.version import __version__
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"eqlib": "eqlib", "kernels": "eqlib/kernels", "models": "eqlib/models"}
 LINKS = ("eqlib/kernels", "eqlib/models")
-PACKAGED = re.compile(r".*\.py|kernels/.*\.[ch]|.*/py\.typed|.*/presets/[^/]*\.yaml")
+PACKAGED = re.compile(r".*\.py|.*/kernels/.*\.[ch]|.*/py\.typed|.*/presets/[^/]*\.yaml")
 PROBE = """
 import importlib.util, json, pkgutil, sysconfig
 import eqlib, eqlib.kernels, eqlib.models

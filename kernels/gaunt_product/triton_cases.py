@@ -41,7 +41,8 @@ def aot_cases(capability: int, full: bool) -> Iterator[AotCase]:
             continue
         how = (capability, lmaxes, odd, gradients, dtype, weighted)
         if max(lmaxes) <= SPARSE_UP_TO:
-            yield _sparse_case(*how)
+            if not gradients or configurations.has_sparse_gradients(lmaxes, odd, dtype):
+                yield _sparse_case(*how)
             continue
         # TF32 and bfloat16 have to be asked for; float64 has one form only.
         several = full and dtype == torch.float32 and weighted

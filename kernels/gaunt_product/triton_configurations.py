@@ -119,6 +119,11 @@ def sparse_constants(
     return constants, {"num_warps": 4}
 
 
+def has_sparse_gradients(lmaxes: tuple[int, ...], odd: bool, dtype: torch.dtype) -> bool:
+    """Whether both gradients have one kernel of the sparse form that does not spill."""
+    return odd or dtype != torch.float64 or min(lmaxes) < 3
+
+
 def grid_constants(
     lmaxes: tuple[int, int, int], odd: bool, tables: list[Tensor], tile: Tile
 ) -> tuple[dict[str, Any], dict[str, int]]:

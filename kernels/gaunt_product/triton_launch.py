@@ -63,10 +63,14 @@ def gradients_into(
     """Write both gradients to contiguous tensors: by two products where one kernel does not fit."""
     tensors = (gz, x, y, gx, gy)
     if len(tables) == 1:
-        kernel = sparse_kernels._sparse_gradients_kernel
-        _launch_sparse(kernel, tensors, (x, y, gz), weights, tables, odd)
-        return
-    tile = configurations.grid_tile(tables, odd, True, configurations.chip_of(x.device))
+        tile = None
+        lmaxes = _lmaxes((x, y, gz))
+        if configurations.has_sparse_gradients(lmaxes, odd, tables[0].dtype):
+            kernel = sparse_kernels._sparse_gradients_kernel
+            _launch_sparse(kernel, tensors, (x, y, gz), weights, tables, odd)
+            return
+    else:
+        tile = configurations.grid_tile(tables, odd, True, configurations.chip_of(x.device))
     if tile is not None:
         kernel = grid_kernels._grid_gradients_kernel
         _launch_grid(kernel, tensors, (x, y, gz), weights, tables, odd, tile)
