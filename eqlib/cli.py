@@ -71,6 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()
     except KeyboardInterrupt:
+        # Where `exec` was interrupted, as in the import of a dataclass, Python remembers that and
+        # would end by the signal, not with our exit code; the next `exec` makes it forget.
+        exec("")
         print("eqlib: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as `head` does

@@ -40,7 +40,8 @@ def gaunt_product(
         weights: three tensors (degrees, channels), for x, y and the result, of :math:`L_1 + 1`,
             :math:`L_2 + 1` and ``lmax_out + 1`` degrees; None stands for ones.
         implementation: ``"auto"``, or one of ``"naive"``, ``"fourier"``, ``"blocked"``,
-            ``"compiled"`` and ``"triton"``; see ``kernels/gaunt_product/README.md``.
+            ``"compiled"``, ``"separable"`` and ``"triton"``; see
+            ``kernels/gaunt_product/README.md``.
 
     Returns:
         Coefficients of the product, of the dtype of the operands. Half and bfloat16 are computed in

@@ -23,6 +23,7 @@ Contract of the implementations, all of which have these two functions::
   ========= =====================================================================================
   naive     [K (S, S, S)]
   compiled  [K (S, S, S)]
+  separable [harmonics at azimuth 0 (pairs of nodes, degrees, orders), times roots of weights]
   fourier   see fourier.py
   blocked   [values (k, G, S)]: harmonics on the whole grid, times the real cube root of the
             quadrature weight; k = 1, and k = 3 for the bracket: values, derivatives along e1, e2
