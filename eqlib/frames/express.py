@@ -161,5 +161,5 @@ def _handedness(frames: PCAFrames, batch: Tensor | None, axes: int) -> Tensor:
 def _act(component: Components, rotations: Tensor, copies: Tensor) -> Tensor:
     """Apply the matrices (*rows, frames, d, d) to one copy (frames, *rows, ...) each."""
     rows = rotations.ndim - 3
-    moved = component.act(Element(rotation=rotations), copies.movedim(0, rows))
+    moved = component.act(Element(matrix=rotations), copies.movedim(0, rows))
     return moved.movedim(rows, 0)

@@ -14,7 +14,7 @@ class Element:
     Node :math:`i` at :math:`x_i` moves to slot :math:`\sigma(i)` and to :math:`R x_i + t`.
 
     Args:
-        rotation: orthogonal matrices; those of determinant -1 reflect.
+        matrix: linear part; an orthogonal one of determinant -1 reflects.
         translation: in the unit of the points.
         permutation: the new slot of each node.
 
@@ -25,14 +25,14 @@ class Element:
         A part that is None is absent from the group and acts as the identity.
     """
 
-    rotation: Float[Tensor, "*batch d d"] | None = None
+    matrix: Float[Tensor, "*batch d d"] | None = None
     translation: Float[Tensor, "*batch d"] | None = None
     permutation: Int[Tensor, "*batch nodes"] | None = None
 
     def __post_init__(self) -> None:
         if len(set(self._batch_shapes())) > 1:
             raise ValueError(
-                "Element: rotation, translation and permutation must have one batch shape, "
+                "Element: matrix, translation and permutation must have one batch shape, "
                 f"but have {', '.join(str(tuple(shape)) for shape in self._batch_shapes())}"
             )
 
@@ -47,10 +47,10 @@ class Element:
 
     @property
     def determinant(self) -> Float[Tensor, "*batch"]:
-        """Determinant of the rotation: 1, or -1 for a reflection."""
-        if self.rotation is None:
+        """Sign of the determinant: 1, or -1 for a reflection."""
+        if self.matrix is None:
             return torch.ones(self.batch_shape, dtype=torch.float64, device="cpu")
-        return torch.linalg.det(self.rotation).sign()
+        return torch.linalg.det(self.matrix).sign()
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -60,10 +60,10 @@ class Element:
         "translation" and "permutation"; an element with none of them is "identity".
         """
         moves: dict[str, Tensor] = {}
-        if self.rotation is not None:
-            eye = torch.eye(self.rotation.shape[-1], device=self.rotation.device)
+        if self.matrix is not None:
+            eye = torch.eye(self.matrix.shape[-1], device=self.matrix.device)
             moves["reflection"] = self.determinant < 0
-            turned = (self.rotation != eye).flatten(-2).any(-1)
+            turned = (self.matrix != eye).flatten(-2).any(-1)
             moves["rotation"] = turned & ~moves["reflection"]
         if self.translation is not None:
             moves["translation"] = (self.translation != 0).any(-1)

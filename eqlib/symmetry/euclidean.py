@@ -67,10 +67,10 @@ class EuclideanGroup(Group):
         return ("rotation", "reflection") if self.reflections else ("rotation",)
 
     def _parts(self, element: Element) -> tuple[Tensor, Tensor | None]:
-        if element.rotation is None or (self.translations and element.translation is None):
-            missing = "rotation" if element.rotation is None else "translation"
+        if element.matrix is None or (self.translations and element.translation is None):
+            missing = "rotation" if element.matrix is None else "translation"
             raise ValueError(f"element: it has no {missing}, so it is not one of {self!r}")
-        return element.rotation, element.translation if self.translations else None
+        return element.matrix, element.translation if self.translations else None
 
     def _draw(
         self,

@@ -78,10 +78,10 @@ class Irreps(Components):
                 f"tensor: expected shape (..., {sum(self._sizes())}) for {self!r}, "
                 f"got {tuple(tensor.shape)}"
             )
-        if element.rotation is None or not self.blocks:
+        if element.matrix is None or not self.blocks:
             return tensor
         mirrored = element.determinant[..., None, None] < 0
-        proper = torch.where(mirrored, -element.rotation, element.rotation)
+        proper = torch.where(mirrored, -element.matrix, element.matrix)
         wigner = wigner_d(proper, max(degree for _, degree, _ in self.blocks))
         rotated = []
         parts = tensor.split(self._sizes(), dim=-1)

@@ -246,10 +246,10 @@ def spread(part: Tensor, tensor: Tensor, own_axes: int) -> Tensor:
 
 
 def _rotated(element: Element, tensor: Tensor) -> Tensor:
-    return tensor if element.rotation is None else rotate_rows(element.rotation, tensor)
+    return tensor if element.matrix is None else rotate_rows(element.matrix, tensor)
 
 
 def _signed(element: Element, tensor: Tensor) -> Tensor:
-    if element.rotation is None:
+    if element.matrix is None:
         return tensor
     return tensor * spread(element.determinant.to(tensor.device), tensor, own_axes=0)

@@ -58,9 +58,9 @@ class SphericalTensor(Components):
         Components of the other parity take the factor :math:`\det R` besides.
         """
         self._require_shape("tensor", tensor)
-        if element.rotation is None:
+        if element.matrix is None:
             return tensor
-        matrices = wigner_d(element.rotation, self.lmax)
+        matrices = wigner_d(element.matrix, self.lmax)
         blocks = tensor.split([matrix.shape[-1] for matrix in matrices], dim=-2)
         rotated = torch.cat(
             [rotate_rows(D, block.mT).mT for D, block in zip(matrices, blocks, strict=True)], dim=-2

@@ -34,7 +34,7 @@ def test_frames_move_with_the_cloud(batch, group, dtype, rng):
     motions = as_group(group).sample(rng, len(kinds), kinds=kinds, reach=10.0)
     for motion in (motions[i] for i in range(len(kinds))):
         moved = pca_frames(Point().act(motion, points).to(dtype), group)
-        expected = motion.rotation @ frames.frames.double()
+        expected = motion.matrix @ frames.frames.double()
         assert distance(moved.frames, expected) < EQUIVARIANCE[dtype]
         torch.testing.assert_close(
             moved.centroid, Point().act(motion, frames.centroid), atol=1e-5, rtol=1e-5
@@ -49,8 +49,8 @@ def test_control_signs_by_a_sum_do_not_move_with_the_cloud(rng):
 
     points = separated(rng, 8, 9)
     motion = as_group("SO(3)").sample(rng)[0]
-    moved, expected = summed_positive(points @ motion.rotation.mT), summed_positive(points)
-    assert distance(moved, motion.rotation @ expected) > 1e-2
+    moved, expected = summed_positive(points @ motion.matrix.mT), summed_positive(points)
+    assert distance(moved, motion.matrix @ expected) > 1e-2
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -154,10 +154,10 @@ def test_small_gaps_keep_float32_frames_precise(rng):
     points = points - points.mean(0)
     points = torch.linalg.qr(points).Q * torch.tensor([1.0, 0.97, 0.5], dtype=torch.float64).sqrt()
     motion = as_group("SO(3)").sample(rng, 16)
-    moved = points @ motion.rotation.mT
+    moved = points @ motion.matrix.mT
     frames = pca_frames(points.float())
     assert 5e-3 < frames.gap < 2e-2
-    expected = motion.rotation[:, None] @ frames.frames.double()
+    expected = motion.matrix[:, None] @ frames.frames.double()
     assert distance(pca_frames(moved.float()).frames, expected) < 2e-6
 
 

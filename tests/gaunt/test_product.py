@@ -110,7 +110,7 @@ def test_symmetries(rng):
 def representation(lmax, group, kind, rng):
     """A matrix on the coefficients of functions; reflections are the negative of a rotation."""
     element = group.sample(rng, 1, kinds=[kind])
-    return torch.block_diag(*(d[0] for d in wigner_d(element.rotation, lmax)))
+    return torch.block_diag(*(d[0] for d in wigner_d(element.matrix, lmax)))
 
 
 @pytest.mark.parametrize("kind", ["rotation", "reflection"])

@@ -68,7 +68,7 @@ def test_conversion_commutes_with_the_group(kind, complete, layout, rng):
     lmax, channels = 3, 4
     element = O(3).sample(rng, kinds=[kind])[0]
     features = features_like(rng, lmax, channels, complete)
-    natural = torch.block_diag(*wigner_d(element.rotation, lmax))
+    natural = torch.block_diag(*wigner_d(element.matrix, lmax))
     if complete:
         rotated = torch.stack([features[0], element.determinant * features[1]])
         rotated = natural @ rotated
@@ -87,7 +87,7 @@ def test_linear_layers_of_e3nn_take_the_result(rng):
     linear = o3.Linear("3x0e+3x1o+3x2e", "3x0e+3x1o+3x2e").double()
     features = features_like(rng, 2, 3, False, 5)
     element = O(3).sample(rng)[0]
-    D = torch.block_diag(*wigner_d(element.rotation, 2))
+    D = torch.block_diag(*wigner_d(element.matrix, 2))
     one, other = (from_e3nn(linear(to_e3nn(x)), 2) for x in (D @ features, features))
     assert (one - D @ other).abs().max() < 1e-12
 

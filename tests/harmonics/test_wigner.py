@@ -34,7 +34,7 @@ def turned(angles):
 )
 @pytest.mark.parametrize("kind", ["rotation", "reflection"])
 def test_harmonics_rotate_with_the_matrices(kind, lmax, bound, rng):
-    rotation = O(3).sample(rng, 5, kinds=[kind]).rotation
+    rotation = O(3).sample(rng, 5, kinds=[kind]).matrix
     vectors = torch.randn(20, 3, dtype=torch.float64, generator=rng)
     values = split(spherical_harmonics(vectors, lmax), lmax)
     rotated = split(spherical_harmonics(vectors @ rotation.mT, lmax), lmax)
@@ -57,7 +57,7 @@ def test_matrices_are_those_of_e3nn(rng):
 
 @pytest.mark.parametrize(("lmax", "bound"), [(12, 1e-12), (30, 1e-10)])
 def test_matrices_are_orthogonal_and_compose(lmax, bound, rng):
-    one, two = SO(3).sample(rng, 2).rotation
+    one, two = SO(3).sample(rng, 2).matrix
     first, second, both = (wigner_d(R, lmax) for R in (one, two, one @ two))
     assert largest([a @ b for a, b in zip(first, second, strict=True)], both) < bound
     identity = [torch.eye(2 * degree + 1, dtype=torch.float64) for degree in range(lmax + 1)]
@@ -80,7 +80,7 @@ def test_matrices_keep_their_digits_near_the_polar_axis():
 
 
 def test_natural_parity_of_improper_rotations(rng):
-    rotation = SO(3).sample(rng, 1).rotation
+    rotation = SO(3).sample(rng, 1).matrix
     for degree, (proper, improper) in enumerate(
         zip(wigner_d(rotation, 5), wigner_d(-rotation, 5), strict=True)
     ):
@@ -91,7 +91,7 @@ def test_natural_parity_of_improper_rotations(rng):
     "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str
 )
 def test_every_dtype_against_float64(dtype, rng):
-    rotation = SO(3).sample(rng, 10).rotation
+    rotation = SO(3).sample(rng, 10).matrix
     result = wigner_d(rotation.to(dtype), 6)
     assert all(matrix.dtype == dtype for matrix in result)
     error = largest([D.double() for D in result], wigner_d(rotation, 6))
@@ -116,20 +116,20 @@ def test_derivative_at_the_identity_is_a_generator():
 
 @pytest.mark.parametrize("batch", [(), (0,), (2, 0), (2, 3)], ids=str)
 def test_any_batch(batch, rng):
-    rotation = SO(3).sample(rng, math.prod(batch)).rotation.reshape(*batch, 3, 3)
+    rotation = SO(3).sample(rng, math.prod(batch)).matrix.reshape(*batch, 3, 3)
     for degree, matrix in enumerate(wigner_d(rotation, 4)):
         assert matrix.shape == (*batch, 2 * degree + 1, 2 * degree + 1)
         assert matrix.is_contiguous()
 
 
 def test_any_strides(rng):
-    rotation = SO(3).sample(rng, 4).rotation
+    rotation = SO(3).sample(rng, 4).matrix
     for view in (rotation.mT, rotation[:1].expand(4, 3, 3), rotation[::2]):
         assert largest(wigner_d(view, 3), wigner_d(view.contiguous(), 3)) < 1e-14
 
 
 def test_degree_one_is_a_copy_of_the_rotation(rng):
-    rotation = SO(3).sample(rng, 2).rotation
+    rotation = SO(3).sample(rng, 2).matrix
     first = wigner_d(rotation, 1)[1]
     assert torch.equal(first, rotation)
     first.zero_()
@@ -137,7 +137,7 @@ def test_degree_one_is_a_copy_of_the_rotation(rng):
 
 
 def test_one_bad_rotation_leaves_the_others_exact(rng):
-    rotation = SO(3).sample(rng, 3).rotation
+    rotation = SO(3).sample(rng, 3).matrix
     bad = rotation.clone()
     bad[1, 0, 0] = torch.nan
     for clean, dirty in zip(wigner_d(rotation, 4)[1:], wigner_d(bad, 4)[1:], strict=True):
@@ -146,7 +146,7 @@ def test_one_bad_rotation_leaves_the_others_exact(rng):
 
 
 def test_autocast_changes_nothing(rng):
-    rotation = SO(3).sample(rng, 3).rotation.float()
+    rotation = SO(3).sample(rng, 3).matrix.float()
     with torch.autocast("cpu", torch.bfloat16):
         result = wigner_d(rotation, 4)
     assert largest(result, wigner_d(rotation, 4)) == 0
@@ -157,7 +157,7 @@ def test_compiles(rng):
     torch.compiler.reset()
     compiled = torch.compile(wigner_d, fullgraph=True, backend="aot_eager", dynamic=True)
     for count in (3, 5):
-        rotation = SO(3).sample(rng, count).rotation.requires_grad_()
+        rotation = SO(3).sample(rng, count).matrix.requires_grad_()
         results = [function(rotation, 2) for function in (wigner_d, compiled)]
         assert largest(*results) < 1e-14
         slopes = [
@@ -175,7 +175,7 @@ def test_compiles_beside_harmonics_and_exports(rng):
             return wigner_d(rotation, 2)[2] @ one[..., 4:, None], two
 
     batch = torch.export.Dim("batch")
-    examples = [(SO(3).sample(rng, n).rotation, torch.randn(n, 3).double()) for n in (4, 7)]
+    examples = [(SO(3).sample(rng, n).matrix, torch.randn(n, 3).double()) for n in (4, 7)]
     program = torch.export.export(
         Layer(), examples[0], dynamic_shapes=({0: batch}, {0: batch}), strict=True
     )
@@ -183,14 +183,14 @@ def test_compiles_beside_harmonics_and_exports(rng):
 
 
 def test_works_under_vmap(rng):
-    rotation = SO(3).sample(rng, 4).rotation
+    rotation = SO(3).sample(rng, 4).matrix
     mapped = torch.func.vmap(lambda matrix: wigner_d(matrix, 3))(rotation)
     assert largest(mapped, wigner_d(rotation, 3)) < 1e-14
 
 
 @pytest.mark.gpu
 def test_on_a_gpu(rng):
-    rotation = SO(3).sample(rng, 10).rotation
+    rotation = SO(3).sample(rng, 10).matrix
     result = [matrix.cpu() for matrix in wigner_d(rotation.cuda(), 6)]
     assert largest(result, wigner_d(rotation, 6)) < 1e-13
 

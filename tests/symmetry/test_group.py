@@ -14,7 +14,7 @@ BATCH = torch.tensor([0, 0, 0, 1, 3, 3])
 
 def distance(first: Element, second: Element) -> float:
     pairs = [
-        (first.rotation, second.rotation),
+        (first.matrix, second.matrix),
         (first.translation, second.translation),
         (first.permutation, second.permutation),
     ]
@@ -40,7 +40,7 @@ def test_elements_obey_the_laws_of_a_group(group, rng):
 def test_matrices_are_orthogonal_with_the_determinant_of_the_group(group, rng):
     element = group.sample(rng, 64)
     identity = torch.eye(group.dimension, dtype=torch.float64).expand(64, -1, -1)
-    torch.testing.assert_close(element.rotation @ element.rotation.mT, identity)
+    torch.testing.assert_close(element.matrix @ element.matrix.mT, identity)
     mirrored = {-1.0, 1.0} if group.reflections else {1.0}
     assert set(element.determinant.tolist()) == mirrored
     assert (element.translation is not None) == group.translations
@@ -51,7 +51,7 @@ def test_matrices_are_orthogonal_with_the_determinant_of_the_group(group, rng):
 )
 def test_rotations_are_haar_uniform(group, moment, rng):
     # The mean of tr(R)^2 counts the irreducible parts of the vector representation.
-    traces = group.sample(rng, 20_000).rotation.diagonal(dim1=-2, dim2=-1).sum(-1)
+    traces = group.sample(rng, 20_000).matrix.diagonal(dim1=-2, dim2=-1).sum(-1)
     assert abs(traces.square().mean() - moment) < 0.05
     # control: Q of a Gaussian matrix without the choice of signs is not uniform
     Q, _ = torch.linalg.qr(torch.randn(20_000, 3, 3, dtype=torch.float64, generator=rng))

@@ -27,7 +27,7 @@ def test_spherical_harmonics_rotate_with_the_wigner_matrices(degree, rng):
 
 def test_features_match_those_of_e3nn(rng):
     irreps = o3.Irreps("8x0e + 4x1o + 2x2e + 3x1e")
-    rotation = O(3).sample(rng, kinds=["reflection"]).rotation[0]
+    rotation = O(3).sample(rng, kinds=["reflection"]).matrix[0]
     features = torch.randn(5, irreps.dim, dtype=torch.float64, generator=rng)
     expected = features @ irreps.D_from_matrix(rotation).mT
     result = Irreps("8x0e + 4x1o + 2x2e + 3x1e").act(Element(rotation), features)

@@ -86,7 +86,7 @@ class TransposedVector(Vector):
     """Acts with the transposed matrix: an anti-homomorphism."""
 
     def act(self, element, tensor):
-        return tensor @ element.rotation
+        return tensor @ element.matrix
 
 
 class GatheredOrder(NodeOrder):
@@ -217,7 +217,7 @@ def moved(rotation, translation, permutation, points):
 
 generator = torch.Generator().manual_seed(0)
 element = (E(3) * Permutations()).sample(generator, 2, batch=torch.zeros(5, dtype=torch.int64))
-arguments = (element.rotation, element.translation, element.permutation, torch.ones(2, 5, 3))
+arguments = (element.matrix, element.translation, element.permutation, torch.ones(2, 5, 3))
 compiled = torch.compile(moved, fullgraph=True, backend="aot_eager")
 torch.testing.assert_close(compiled(*arguments), moved(*arguments))
 """

@@ -87,7 +87,7 @@ def test_each_channel_is_a_sum_of_the_irreps_of_e3nn(kind, rng):
 
 
 def test_matrices_are_those_of_e3nn(rng):
-    rotation = SO(3).sample(rng).rotation[0]
+    rotation = SO(3).sample(rng).matrix[0]
     matrix = SphericalTensor(4).act(Element(rotation), torch.eye(25, dtype=torch.float64))
     expected = o3.Irreps("0e+1o+2e+3o+4e").D_from_matrix(rotation)
     assert (matrix - expected).abs().max() < 1e-5  # e3nn's generators are float32
@@ -151,7 +151,7 @@ from eqlib.symmetry import Element, O, SphericalTensor
 def moved(rotation, tensor):
     return SphericalTensor(3, complete=True).act(Element(rotation), tensor)
 
-rotation = O(3).sample(torch.Generator().manual_seed(0), 2).rotation
+rotation = O(3).sample(torch.Generator().manual_seed(0), 2).matrix
 compiled = torch.compile(moved, fullgraph=True, backend="aot_eager")
 for channels in (3, 4):
     x = torch.ones(2, 2, 16, channels)
