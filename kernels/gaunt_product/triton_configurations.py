@@ -35,14 +35,14 @@ _SIZES = ((16, 16), (16, 32), (32, 32), (32, 64), (64, 64))
 
 _A, _B = Tile(128, 32, 2, 8), Tile(64, 32, 2, 4)
 _C, _D, _E = Tile(64, 16, 2, 4), Tile(32, 16, 2, 4), Tile(16, 16, 2, 2)
-_F = Tile(16, 16, 1, 4)
+_F, _G = Tile(16, 16, 1, 4), Tile(16, 16, 2, 4)
 
 # By whether it is the bracket and whether it is the kernel of both gradients. Where the latter has
 # no tile, two products take its place.
 _Table = dict[tuple[bool, bool], tuple[Tile, ...]]
 _AMPERE: _Table = {
     (False, False): (_C, _C, _C),
-    (True, False): (_C, _C, _E),
+    (True, False): (_C, _G, _G),
     (False, True): (_C, _C),
     (True, True): (_C,),
 }
