@@ -40,6 +40,10 @@ class Row:
     samples: int = 0
     ratio: float = math.nan
     """Time over that of the reference in the same round, the median over all rounds."""
+    calls: float = math.nan
+    """Calls of the reference, on inputs as large, that are made within one call."""
+    per_call: float = math.nan
+    """The ratio for each of them: what is beyond 1 is spent elsewhere."""
     peak_mib: float = math.nan
     """Memory beyond the inputs, the results included."""
     extra: float = math.nan
@@ -100,6 +104,9 @@ def compare(
                 rows.append(replace(row, note=notes[name]))
                 continue
             row = _with_times(row, samples[name], samples[benchmark.reference])
+            if benchmark.calls is not None:
+                calls = benchmark.calls(inputs, name)
+                row = replace(row, calls=calls, per_call=row.ratio / calls)
             row = _with_memory(row, runs[name], inputs, device)
             same = getattr(operation, "equals", None) is None
             if benchmark.work is not None and ceilings is not None and same:

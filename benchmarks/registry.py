@@ -15,8 +15,10 @@ from torch import Tensor, nn
 MODULES = (
     "benchmarks.geometry",
     "benchmarks.nbody",
+    "benchmarks.frames",
     "benchmarks.gaunt_product",
     "benchmarks.gaunt_convolution",
+    "benchmarks.symmetric_eigh",
 )
 
 Inputs = dict[str, Any]
@@ -130,6 +132,8 @@ class Benchmark:
     """Brings an output into the form to compare, such as a set of edges into one order."""
     work: Callable[[Inputs, Pass, str], Work] | None = None
     """The work of a pass over a problem done by a contender of some name, for the roofline."""
+    calls: Callable[[Inputs, str], float] | None = None
+    """How often a contender of some name calls the reference, a network, on inputs as large."""
 
     @property
     def reference(self) -> str:

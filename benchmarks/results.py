@@ -91,20 +91,25 @@ def make_table(rows: Iterable[Row], title: str) -> Table:
     table.add_column("pass", no_wrap=True)
     table.add_column("implementation", overflow="fold")
     rates = any(not math.isnan(row.gb_s) for row in rows)
-    columns = ["p20 ms", "p50 ms", "p80 ms", "ratio", "peak MiB", "extra"]
+    calls = any(not math.isnan(row.calls) for row in rows)
+    columns = ["p20 ms", "p50 ms", "p80 ms", "ratio"]
+    columns += ["calls", "per call"] if calls else []
+    columns += ["peak MiB", "extra"]
     columns += ["GB/s", "GF/s", "limit"] if rates else []
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         ends = following is not None and following.stage != row.stage
-        table.add_row(row.stage, escape(row.name), *_figures(row, rates), end_section=ends)
+        table.add_row(row.stage, escape(row.name), *_figures(row, calls, rates), end_section=ends)
     return table
 
 
-def _figures(row: Row, rates: bool) -> list[str]:
+def _figures(row: Row, calls: bool, rates: bool) -> list[str]:
     figures = [f"{ms:.3g}" for ms in (row.p20_ms, row.p50_ms, row.p80_ms)]
-    figures += [f"{row.ratio:.2f}", f"{row.peak_mib:.1f}"]
-    figures += [_or_blank(f"{row.extra:.2f}", row.extra)]
+    figures += [f"{row.ratio:.2f}"]
+    if calls:
+        figures += [_or_blank(f"{value:.2f}", value) for value in (row.calls, row.per_call)]
+    figures += [f"{row.peak_mib:.1f}", _or_blank(f"{row.extra:.2f}", row.extra)]
     if rates:
         figures += [
             _or_blank(f"{row.gb_s:.3g} ({row.of_copy:.0%})", row.gb_s),
@@ -168,7 +173,7 @@ def timed_before(path: Path, environment: Mapping[str, str]) -> set[str]:
 
 
 def _value(column: Field[Any], line: Mapping[str, str]) -> Any:
-    text = line[column.name]
+    text = line.get(column.name, "")  # files may be older than a column
     if column.type in (int, float):
         return column.type(text) if text else column.default
     return text

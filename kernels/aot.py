@@ -22,7 +22,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-MODULES = ("eqlib.kernels.gaunt_product.triton_cases",)
+MODULES = (
+    "eqlib.kernels.gaunt_product.triton_cases",
+    "eqlib.kernels.symmetric_eigh.triton_cases",
+)
 
 SHARED_LIMIT = {80: 166912, 86: 101376, 89: 101376, 90: 232448, 100: 232448, 120: 101376}
 """Bytes of shared memory that one block may have, by compute capability."""

@@ -14,7 +14,11 @@ if __name__ != "eqlib.models":
         "so that each model exists once"
     )
 
-TASKS: dict[str, str] = {"nbody": "eqlib.models.nbody:NBody"}
+TASKS: dict[str, str] = {
+    "graphs": "eqlib.models.graphs:GraphSeparation",
+    "nbody": "eqlib.models.nbody:NBody",
+    "normals": "eqlib.models.normals:Normals",
+}
 """Where the class of each reference task lives, as ``module:Class``."""
 
 

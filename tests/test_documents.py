@@ -33,7 +33,7 @@ def without_rounding(text: str) -> str:
         ("docs/gaunt.md", 5),
         ("docs/harmonics.md", 5),
         ("docs/steerable.md", 3),
-        ("docs/symmetry.md", 2),
+        ("docs/symmetry.md", 3),
     ],
 )
 def test_examples_are_found(page, examples):

@@ -1,14 +1,21 @@
 """Frame averaging: any backbone made equivariant."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from eqlib.frames.fold import LEVELS, Fold
-from eqlib.frames.pca import PCAFrames, pca_frames
+from eqlib.frames.dispatch import FrameFunction, frame_function, options_of, parameters_of
+from eqlib.frames.fold import LEVELS, Fold, Folding, Layout
+from eqlib.frames.graphs_input import attributes_of, batch_of, is_graph
+from eqlib.frames.pca import moving_factor
+from eqlib.frames.permutation_average import permutation_fold, product_fold
+from eqlib.frames.ragged_fold import RaggedFold
+from eqlib.frames.sampling import Draws, number_of
+from eqlib.frames.types import Frames, RaggedFrames
 from eqlib.symmetry import (
     BatchIndex,
     EdgeIndex,
@@ -31,14 +38,21 @@ _STRUCTURE: Mapping[str, Representation] = {
 
 
 class FrameAverage(nn.Module):
-    r"""Average of a backbone over the principal frames of its input, which makes it equivariant.
+    r"""Average of a backbone over the frames of its input, which makes it equivariant.
 
     .. math::
-        \langle \Phi \rangle(x) = \frac{1}{|F(x)|} \sum_{g \in F(x)}
+        \langle \Phi \rangle(x) = \sum_{g \in F(x)} w_g\,
         \rho_{out}(g)\, \Phi\bigl(\rho_{in}(g)^{-1} x\bigr)
 
-    The backbone runs once, on a batch in which each cloud stands once per frame: 2^d times under
-    O and E, 2^(d-1) times under SO and SE.
+    The backbone runs once, on a batch in which each cloud stands once per frame. The mode says
+    which frames these are:
+
+    * "full": all principal frames, 2^d under O and E and 2^(d-1) under SO and SE, with equal
+      weights (:func:`pca_frames`; other groups have functions of their own).
+    * "stochastic": ``samples`` of these, drawn for each cloud at each call. Unbiased: equivariant
+      in the mean over draws only.
+    * "minimal": the few whose signs follow the skewness of the cloud (:func:`minimal_frames`).
+    * "weighted": those of a weighted frame that has no jumps (:func:`weighted_frames`).
 
     * Dense batches, points (*batch, nodes, d): the backbone gets (frames * batch, nodes, d).
       A ``mask`` (*batch, nodes) is copied along; what it excludes is zero in all frames, and the
@@ -46,20 +60,34 @@ class FrameAverage(nn.Module):
     * Ragged batches, points (nodes, d) with ``batch`` and, best, ``num_graphs``: the backbone gets
       (frames * nodes, d), with ``batch`` and ``edge_index`` numbered on from copy to copy, and
       ``frames * num_graphs``. A single graph with an ``edge_index`` needs no ``batch``.
+    * A ``Data`` or a ``Batch`` of torch_geometric as the only argument: the signature names its
+      attributes, and the backbone gets a ``Batch`` with their copies, and no other attributes.
 
     Args:
         backbone: module or function that takes the inputs by name (a sole input of the signature
             by position), and returns a tensor, or a dict or a NamedTuple of tensors.
         group: such as ``"SE(3)"``; by default that of ``signature``, else SE(3).
+        mode: of training: one of the above, or a function that makes frames as they do.
+        eval_mode: of evaluation, after ``.eval()``; by default ``mode``, but "full" for
+            "stochastic", as evaluation should be exact and the same at every call.
         signature: representation of every tensor that the backbone takes and returns; by default
             one input ``points`` and one output, both points.
         cloud: name of the input whose frames are taken; by default the first that is a
             :class:`~eqlib.symmetry.Point`, else a :class:`~eqlib.symmetry.Vector`.
         levels: "node", "edge" or "graph" for inputs and outputs of ragged batches, by name (a
-            single output is "output"): what their rows are. By default nodes; scalars need none.
+            single output is "output"): what their rows are. By default edges for names that begin
+            with ``edge_``, else nodes; scalars need none while their number of rows tells.
         chunk: number of frames per call of the backbone, which bounds its memory; by default all.
+            In the modes "minimal" and "weighted" it counts the frames of all clouds.
         detach: treat frames as constants in the backward pass. Parameters get the right gradient,
             but gradients with respect to the inputs, such as forces, are then **wrong**.
+        samples: number of frames drawn for each cloud in the mode "stochastic".
+        generator: source of these draws; by default that of the device, as for dropout.
+        frame_options: further arguments of the functions that make the frames, such as
+            ``{"threshold": 0.1}``.
+        orders: average over the orders of the points as well, for backbones that depend on them;
+            the group then contains permutations. Under ``Permutations()`` alone, the average is
+            always over the orders of the nodes (:func:`permutation_frames`).
 
     Raises:
         ValueError: the arguments contradict each other, or name what does not exist.
@@ -76,23 +104,39 @@ class FrameAverage(nn.Module):
         self,
         backbone: Callable[..., Any],
         group: str | Group | None = None,
+        mode: str | FrameFunction = "full",
+        eval_mode: str | FrameFunction | None = None,
         signature: Signature | None = None,
         cloud: str | None = None,
         levels: Mapping[str, str] | None = None,
         chunk: int | None = None,
         detach: bool = False,
+        samples: int = 1,
+        generator: torch.Generator | None = None,
+        frame_options: Mapping[str, Any] | None = None,
+        orders: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.signature = _signature(group, signature)
+        self.mode, self.samples = mode, samples
+        self.eval_mode = (
+            ("full" if mode == "stochastic" else mode) if eval_mode is None else eval_mode
+        )
         self.cloud = _cloud(self.signature) if cloud is None else cloud
+        self.orders = orders
         self.levels = dict(levels or {})
         self.chunk = chunk
         self.detach = detach
+        self.generator = generator
+        self.frame_options = dict(frame_options or {})
+        if self.eval_mode == "stochastic" or self.frame_options.get("large") == "sample":
+            self.signature = replace(self.signature, exact=False)
         self._kinds = {**_STRUCTURE, **self.signature.inputs}
         self._batch = self._name_of(BatchIndex, "batch")
         self._edge_index = self._name_of(EdgeIndex, "edge_index")
         self._check_options()
+        self._make_functions()
 
     def frames(
         self,
@@ -100,15 +144,35 @@ class FrameAverage(nn.Module):
         mask: Bool[Tensor, "*clouds"] | None = None,
         batch: Int[Tensor, "nodes"] | None = None,
         num_graphs: int | None = None,
-    ) -> PCAFrames:
-        """The frames that are averaged over, with their gap; see :func:`pca_frames`."""
-        return pca_frames(points, self.signature.group, mask, batch, num_graphs, self.detach)
+    ) -> Frames | RaggedFrames:
+        """The frames that are averaged over, with their gap.
+
+        Args:
+            points: as in :func:`pca_frames`.
+            mask: as in :func:`pca_frames`.
+            batch: as in :func:`pca_frames`.
+            num_graphs: as in :func:`pca_frames`.
+
+        Returns:
+            Those of training or of evaluation, whichever the module is in. Of the mode
+            "stochastic" they are drawn anew at every call.
+
+        Raises:
+            ValueError: the shapes do not fit, or the group only permutes.
+        """
+        if self.cloud is None:
+            raise ValueError(
+                f"points: {self.signature.group!r} does not move them; permutation_frames returns "
+                "the orders of the nodes"
+            )
+        function = self._train_frames if self.training else self._eval_frames
+        return function(points, mask=mask, batch=batch, num_graphs=num_graphs)
 
     def forward(self, *args: Any, **inputs: Any) -> Any:
         """The average of the backbone over the frames of its input.
 
         Args:
-            args: inputs in the order of the signature.
+            args: inputs in the order of the signature, or one graph of torch_geometric.
             inputs: inputs by name: those of the signature, the structure of the batch
                 (``mask``, ``batch``, ``num_graphs``, ``edge_index``), and whatever is no tensor.
 
@@ -119,34 +183,80 @@ class FrameAverage(nn.Module):
             ValueError: a tensor is unknown to the signature, or a shape does not fit.
             TypeError: an argument is missing or has the wrong type.
         """
-        named = self._named(args, inputs)
-        fold = self._fold(named)
-        copies = {
-            name: fold.express(name, value, self._kinds[name], self._level(name))
-            for name, value in named.items()
-            if self._is_copied(name, value, fold)
-        }
-        size = fold.copies if self.chunk is None else self.chunk
-        results = []
-        for start in range(0, fold.copies, size):
-            for name, copy in copies.items():
-                named[name] = fold.merge(copy[start : start + size], self._kinds[name])
-            if named.get("num_graphs") is not None:
-                named["num_graphs"] = fold.clouds * min(size, fold.copies - start)
-            results.append(self._call(named))
-        return self._average(results, fold, copies[self.cloud].dtype)
+        graph = len(args) == 1 and is_graph(args[0])
+        if graph:
+            inputs = {**attributes_of(args[0], self._kinds), **inputs}
+        named = self._named(() if graph else args, inputs)
+        fold = self.fold(named)
+        totals: dict[str, Tensor] = {}
+        for part in _parts(fold.copies, self.chunk):
+            result = self._call(self._copies(named, fold, part), graph)
+            for name, values in self._outputs(result).items():
+                kind = self.signature.named_outputs[name]
+                total = fold.collect(name, values, kind, self._level(name), part)
+                totals[name] = totals[name] + total if name in totals else total
+        return self._average(totals, fold, named, result)
+
+    def fold(self, named: dict[str, Any]) -> Folding:
+        """How the inputs are copied, one copy per frame, and the outputs averaged.
+
+        Args:
+            named: the inputs by name.
+        """
+        drawn = (self.mode if self.training else self.eval_mode) == "stochastic"
+        mode, generator = "stochastic" if drawn else "full", self.generator
+        if self.cloud is None:
+            return permutation_fold(
+                named, self.signature, mode, self.samples, generator, **self.frame_options
+            )
+        points = named[self.cloud]
+        batch, edge_index = named.get(self._batch), named.get(self._edge_index)
+        mask = named.get("mask")
+        frames = self.frames(points, mask, batch, named.get("num_graphs"))
+        one_graph = edge_index is not None and points.ndim == 2
+        nodes = len(points) if batch is not None or one_graph else None
+        layout = Layout(frames.gap.shape, nodes, batch, edge_index, mask)
+        fold: Folding = (
+            Fold(frames, layout) if isinstance(frames, Frames) else RaggedFold(frames, layout)
+        )
+        if not self.orders:
+            return fold
+        takes = parameters_of(product_fold)
+        options = {name: value for name, value in self.frame_options.items() if name in takes}
+        return product_fold(
+            fold, self.cloud, named, self.signature, self.levels, mode, generator, **options
+        )
 
     def extra_repr(self) -> str:
         """Group and options."""
-        return f"group={self.signature.group!r}, chunk={self.chunk}, detach={self.detach}"
+        names = [getattr(mode, "__name__", mode) for mode in (self.mode, self.eval_mode)]
+        return (
+            f"group={self.signature.group!r}, mode={names[0]!r}, eval_mode={names[1]!r}, "
+            f"chunk={self.chunk}, detach={self.detach}"
+        )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a copy, which draws from a generator of its own."""
+        super().__setstate__(state)
+        self._make_functions()
 
     def _name_of(self, kind: type[Representation], default: str) -> str:
         """The input of a kind, under the name that the signature gives it."""
         named = (name for name, given in self.signature.inputs.items() if isinstance(given, kind))
         return next(named, default)
 
-    def _level(self, name: str) -> str:
-        return self.levels.get(name, "node")
+    def _level(self, name: str) -> str | None:
+        return self.levels.get(name, "edge" if name.startswith("edge_") else None)
+
+    def _make_functions(self) -> None:
+        """The functions that make the frames of training and of evaluation."""
+        if self.cloud is None:
+            return
+        draws = Draws(self.samples, number_of(self.generator))
+        self._train_frames, self._eval_frames = (
+            frame_function(self.signature.group, mode, self.detach, self.frame_options, draws)
+            for mode in (self.mode, self.eval_mode)
+        )
 
     def _named(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> dict[str, Any]:
         """All inputs by name, checked."""
@@ -157,7 +267,7 @@ class FrameAverage(nn.Module):
                 f"by position they are {', '.join(names)}, all others go by name"
             )
         named = {**dict(zip(names, args, strict=False)), **inputs}
-        if not isinstance(named.get(self.cloud), Tensor):
+        if self.cloud is not None and not isinstance(named.get(self.cloud), Tensor):
             raise TypeError(
                 f"{self.cloud}: expected the tensor whose frames are taken, "
                 f"got {type(named.get(self.cloud)).__name__}"
@@ -174,55 +284,65 @@ class FrameAverage(nn.Module):
                 self._kinds[name].validate(name, value, self.signature.group)
         return named
 
-    def _fold(self, named: dict[str, Any]) -> Fold:
-        points = named[self.cloud]
-        batch, edge_index = named.get(self._batch), named.get(self._edge_index)
-        mask = named.get("mask")
-        frames = self.frames(points, mask, batch, named.get("num_graphs"))
-        one_graph = edge_index is not None and points.ndim == 2
-        nodes = len(points) if batch is not None or one_graph else None
-        return Fold(frames, nodes, batch, edge_index, mask)
+    def _copies(self, named: dict[str, Any], fold: Folding, part: slice) -> dict[str, Any]:
+        """The inputs of one call of the backbone."""
+        copies: dict[str, Any] = {
+            name: fold.express(name, value, self._kinds[name], self._level(name), part)
+            for name, value in named.items()
+            if isinstance(value, Tensor)
+        }
+        if named.get("num_graphs") is not None:
+            copies["num_graphs"] = fold.clouds(part)
+        return {**named, **copies}
 
-    def _is_copied(self, name: str, value: Any, fold: Fold) -> bool:
-        """Whether an input has one copy per frame: edges that dense clouds share have not."""
-        if not isinstance(value, Tensor):
-            return False
-        shared = fold.nodes is None and value.ndim == 2
-        return not (shared and isinstance(self._kinds[name], EdgeIndex))
-
-    def _call(self, named: dict[str, Any]) -> Any:
+    def _call(self, named: dict[str, Any], graph: bool) -> Any:
+        if graph:
+            names = {*self._kinds, "num_graphs"}
+            others = {name: value for name, value in named.items() if name not in names}
+            return self.backbone(
+                batch_of({name: named[name] for name in named if name in names}), **others
+            )
         if len(self.signature.inputs) > 1:
             return self.backbone(**named)
-        others = {name: value for name, value in named.items() if name != self.cloud}
-        return self.backbone(named[self.cloud], **others)
+        (first,) = self.signature.inputs
+        others = {name: value for name, value in named.items() if name != first}
+        return self.backbone(named[first], **others)
 
-    def _average(self, results: list[Any], fold: Fold, dtype: torch.dtype) -> Any:
-        """Average the results of all calls and return them as the backbone does."""
-        parts: list[Mapping[str, Any]] = [
-            results_by_name(result, self.signature) for result in results
-        ]
+    def _outputs(self, result: Any) -> dict[str, Tensor]:
+        """What one call of the backbone returned, by name."""
+        named = results_by_name(result, self.signature)
         kinds = self.signature.named_outputs
-        if set(parts[0]) != set(kinds):
+        if set(named) != set(kinds):
             raise ValueError(
-                f"outputs: the backbone returned {', '.join(parts[0]) or 'nothing'}, "
+                f"outputs: the backbone returned {', '.join(named) or 'nothing'}, "
                 f"but the signature has {', '.join(kinds)}"
             )
+        found = {}
+        for name in kinds:
+            value = named[name]
+            if not isinstance(value, Tensor):
+                kind = type(value).__name__
+                raise TypeError(f"{name}: expected a tensor from the backbone, got {kind}")
+            found[name] = value
+        return found
+
+    def _average(
+        self, totals: dict[str, Tensor], fold: Folding, named: dict[str, Any], result: Any
+    ) -> Any:
+        """The averages, in the form in which the backbone returned its last result."""
         averages = {}
-        for name, kind in kinds.items():
-            if not isinstance(parts[0][name], Tensor):
-                found = type(parts[0][name]).__name__
-                raise TypeError(f"{name}: expected a tensor from the backbone, got {found}")
-            values = torch.cat([part[name] for part in parts])
-            average = fold.average(name, values, kind, self._level(name))
-            averages[name] = average.to(torch.promote_types(values.dtype, dtype))
+        values = self._outputs(result)
+        for name, kind in self.signature.named_outputs.items():
+            average = fold.finish(name, totals[name], kind, self._level(name))
+            given = values[name] if self.cloud is None else named[self.cloud]
+            averages[name] = average.to(torch.promote_types(values[name].dtype, given.dtype))
         if isinstance(self.signature.outputs, Representation):
             return averages["output"]
-        first = results[0]
-        return type(first)(**averages) if isinstance(first, tuple) else averages
+        return type(result)(**averages) if isinstance(result, tuple) else averages
 
     def _check_options(self) -> None:
         inputs, outputs = self.signature.inputs, self.signature.named_outputs
-        if self.cloud not in inputs:
+        if self.cloud is not None and self.cloud not in inputs:
             raise ValueError(f"cloud: {self.cloud!r} is none of the inputs {', '.join(inputs)}")
         for name, level in self.levels.items():
             if name not in (*inputs, *outputs) or level not in LEVELS:
@@ -232,30 +352,44 @@ class FrameAverage(nn.Module):
                 )
         if self.chunk is not None and self.chunk < 1:
             raise ValueError(f"chunk: expected at least one frame per call, got {self.chunk}")
+        if self.samples < 1:
+            raise ValueError(f"samples: expected at least one frame per cloud, got {self.samples}")
+        known = {*(parameters_of(product_fold) if self.orders else ())}
+        for mode in (self.mode, self.eval_mode):
+            known |= options_of(self.signature.group, mode)
+        for name in self.frame_options:
+            if name not in known:
+                raise ValueError(f"frame_options: no function that makes the frames takes {name!r}")
+        if self.orders and not (self.cloud and self.signature.group.permutations):
+            raise ValueError(
+                f"orders: expected a group with permutations, such as 'SE(3) * Permutations()', "
+                f"got {self.signature.group!r}"
+            )
 
 
 def _signature(group: str | Group | None, signature: Signature | None) -> Signature:
     if signature is None:
         group = as_group("SE(3)" if group is None else group)
         signature = Signature(group, inputs={"points": Point()}, outputs=Point())
-    elif group is not None and _traits(as_group(group)) != _traits(signature.group):
+    elif group is not None and moving_factor(as_group(group)) != moving_factor(signature.group):
         raise ValueError(
             f"group: {as_group(group)!r} is not that of the signature, {signature.group!r}; "
             "give one of them, or the same"
         )
-    if signature.group.dimension not in (2, 3):
-        raise ValueError(
-            f"group: expected SO, O, SE or E in 2 or 3 dimensions, got {signature.group!r}"
-        )
     return signature
 
 
-def _traits(group: Group) -> tuple[int | None, bool, bool]:
-    """What the frames depend on: all but permutations."""
-    return group.dimension, group.reflections, group.translations
+def _parts(copies: int, chunk: int | None) -> Iterator[slice]:
+    """Slices of the copies, at least one."""
+    size = max(copies, 1) if chunk is None else chunk
+    for start in range(0, max(copies, 1), size):
+        yield slice(start, min(start + size, copies))
 
 
-def _cloud(signature: Signature) -> str:
+def _cloud(signature: Signature) -> str | None:
+    """The input whose frames are taken; None if the group only permutes."""
+    if signature.group.dimension is None:
+        return None
     for kind in (Point, Vector):
         for name, representation in signature.inputs.items():
             if representation.contains(kind):

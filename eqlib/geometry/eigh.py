@@ -1,16 +1,18 @@
 r"""Eigendecomposition of symmetric matrices whose derivatives stay finite at equal eigenvalues."""
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from eqlib.kernels import symmetric_eigh as kernel
 
 _GUARD = {torch.float32: 1e-3, torch.float64: 1e-6}
 
 
 def symmetric_eigh(
-    matrices: Float[Tensor, "*batch d d"], guard: float | None = None
+    matrices: Float[Tensor, "*batch d d"],
+    guard: float | None = None,
+    implementation: str = "auto",
 ) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch d d"]]:
     r"""Eigenvalues (ascending) and eigenvectors (columns) of real symmetric matrices.
 
@@ -29,6 +31,10 @@ def symmetric_eigh(
         matrices: symmetric matrices, float32 or float64; only the lower triangle is read.
         guard: relative distance of two eigenvalues below which the gradient of their vectors is
             damped; by default 1e-3 in float32 and 1e-6 in float64.
+        implementation: ``"naive"`` is LAPACK's or the device's own solver; for d = 2 and 3 there is
+            a closed form, as ``"blocked"`` in torch, as ``"compiled"`` in C for the CPU and as
+            ``"triton"`` for CUDA devices. ``"auto"`` takes the last that can run, and above d = 3
+            ``"naive"``.
 
     Returns:
         Eigenvalues and eigenvectors. A matrix with an entry that is not finite gives NaN, and
@@ -36,13 +42,15 @@ def symmetric_eigh(
 
     Raises:
         TypeError: ``matrices`` is neither float32 nor float64.
-        ValueError: ``matrices`` is not square, or ``guard`` is not positive.
+        ValueError: ``matrices`` is not square, ``guard`` is not positive, or the ``implementation``
+            is unknown or cannot run on these matrices.
 
     Note:
         Vectors are defined up to sign, and inside the eigenspace of equal eigenvalues up to a
-        rotation. The damped gradient is that of no function: it is biased where two eigenvalues
-        are closer than about ten times ``guard``. ``torch.func.grad`` and its kin do not
-        differentiate custom operators, of which this is one; ``torch.autograd.grad`` does.
+        rotation: implementations differ there, and from LAPACK. Those of a closed form have
+        determinant 1. All are accurate to a few rounding errors of the largest eigenvalue, so that
+        much smaller ones have no digits. The damped gradient is that of no function: it is biased
+        where two eigenvalues are closer than about ten times ``guard``.
     """
     if matrices.dtype not in _GUARD:
         raise TypeError(
@@ -56,46 +64,4 @@ def symmetric_eigh(
     guard = _GUARD[matrices.dtype] if guard is None else guard
     if not guard > 0:
         raise ValueError(f"guard is {guard}; expected a positive number, such as 1e-6")
-    # LAPACK raises for the whole batch when one matrix holds NaN or infinity.
-    finite = matrices.isfinite().all(-1).all(-1)
-    safe = torch.where(finite[..., None, None], matrices, 0.0)
-    eigenvalues, eigenvectors = _guarded_eigh(safe, guard)
-    return (
-        torch.where(finite[..., None], eigenvalues, torch.nan),
-        torch.where(finite[..., None, None], eigenvectors, torch.nan),
-    )
-
-
-@torch.library.custom_op("eqlib::symmetric_eigh", mutates_args=())
-def _guarded_eigh(matrices: Tensor, guard: float) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and eigenvectors; an operator of its own, so that compilers leave it whole."""
-    eigenvalues, eigenvectors = torch.linalg.eigh(matrices)
-    return eigenvalues, eigenvectors
-
-
-@_guarded_eigh.register_fake
-def _(matrices: Tensor, guard: float) -> tuple[Tensor, Tensor]:
-    eigenvalues, eigenvectors = torch.linalg.eigh(matrices)
-    return eigenvalues, eigenvectors
-
-
-def _save(ctx: Any, inputs: tuple[Tensor, float], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*output)
-    ctx.guard = inputs[1]
-
-
-def _guarded_backward(ctx: Any, grad_values: Tensor, grad_vectors: Tensor) -> tuple[Tensor, None]:
-    eigenvalues, eigenvectors = ctx.saved_tensors
-    scale = eigenvalues.detach().abs().amax(-1, keepdim=True)
-    scale = torch.where(scale > 0, scale, 1.0)[..., None]
-    delta = (eigenvalues[..., None, :] - eigenvalues[..., :, None]) / scale
-    # One on the diagonal, where delta is zero: without it the second derivative would hold
-    # guard**-2 twice with opposite signs, and lose its digits there.
-    diagonal = torch.eye(delta.shape[-1], dtype=delta.dtype, device=delta.device)
-    inverse = delta / (delta.square() + ctx.guard**2 + diagonal) / scale
-    inner = torch.diag_embed(grad_values) + inverse * (eigenvectors.mT @ grad_vectors)
-    grad = eigenvectors @ inner @ eigenvectors.mT
-    return (grad + grad.mT) / 2, None
-
-
-_guarded_eigh.register_autograd(_guarded_backward, setup_context=_save)
+    return kernel.decompose(matrices, guard, implementation)

@@ -1,10 +1,13 @@
 """What acts on what, and how to check it: groups, representations, signatures and checks."""
 
+from eqlib.symmetry.axial import Axial
 from eqlib.symmetry.elements import Element
 from eqlib.symmetry.equivariance import assert_equivariant, equivariance_error
 from eqlib.symmetry.euclidean import SE, SO, E, O
 from eqlib.symmetry.group import Group, GroupProduct
 from eqlib.symmetry.irreps import Irreps
+from eqlib.symmetry.linear import GL, Affine, Scaling, Similarity
+from eqlib.symmetry.lorentz import Lorentz
 from eqlib.symmetry.nodes import BatchIndex, EdgeIndex, NodeOrder
 from eqlib.symmetry.parsing import as_group
 from eqlib.symmetry.permutations import Permutations
@@ -22,9 +25,12 @@ from eqlib.symmetry.signature import Signature
 from eqlib.symmetry.spherical import SphericalTensor
 
 __all__ = [
+    "GL",
     "SE",
     "SO",
     "TOLERANCE",
+    "Affine",
+    "Axial",
     "BatchIndex",
     "E",
     "EdgeIndex",
@@ -33,6 +39,7 @@ __all__ = [
     "Group",
     "GroupProduct",
     "Irreps",
+    "Lorentz",
     "NodeOrder",
     "O",
     "Permutations",
@@ -42,7 +49,9 @@ __all__ = [
     "Representation",
     "RepresentationProduct",
     "Scalar",
+    "Scaling",
     "Signature",
+    "Similarity",
     "SphericalTensor",
     "Vector",
     "as_group",

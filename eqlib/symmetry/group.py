@@ -17,10 +17,13 @@ class Group(ABC):
     """A group: it samples, composes and inverts elements, which act through representations.
 
     ``dimension`` is that of the space the group moves, None if it moves none; ``reflections``,
-    ``translations`` and ``permutations`` say which of them the group contains.
+    ``translations`` and ``permutations`` say which of them the group contains. ``preserves`` says
+    what motions of space keep: "lengths", "angles" (similarities), "intervals" of spacetime
+    (Lorentz) or only straight "lines".
     """
 
     dimension: int | None = None
+    preserves: str = "lengths"
     reflections: bool = False
     translations: bool = False
     permutations: bool = False
@@ -67,7 +70,8 @@ class Group(ABC):
     ) -> Element:
         """Draw a batch of elements in float64, on the device of the generator.
 
-        Rotations and reflections are Haar-uniform and translations uniform in a ball.
+        Rotations and reflections are Haar-uniform and translations uniform in a ball. Groups that
+        are not of isometries say how they draw the rest.
         Permutations are uniform among those that keep each node in its graph, but where the
         identity is drawn the order of the nodes is reversed instead.
 
@@ -113,7 +117,7 @@ class GroupProduct(Group):
         factors: the groups; permutations are put last.
 
     Raises:
-        ValueError: two factors do the same thing, such as rotate.
+        ValueError: two factors do the same thing, such as rotate, or both move space.
         TypeError: a factor is no group.
     """
 
@@ -127,10 +131,17 @@ class GroupProduct(Group):
             if shared := seen.intersection(factor.pure_kinds):
                 raise ValueError(f"{self!r}: two factors contain every {min(shared)}")
             seen.update(factor.pure_kinds)
+        moving = [factor for factor in self.factors if factor.dimension is not None]
+        if len(moving) > 1:
+            raise ValueError(
+                f"{self!r}: both {moving[0]!r} and {moving[1]!r} move space; use one group that "
+                "contains both, such as Similarity(3) for scalings and rotations"
+            )
         ordered = tuple(sorted(self.factors, key=lambda factor: factor.permutations))
         object.__setattr__(self, "factors", ordered)
-        dimensions = [f.dimension for f in self.factors if f.dimension is not None]
-        object.__setattr__(self, "dimension", next(iter(dimensions), None))
+        for factor in moving:
+            object.__setattr__(self, "dimension", factor.dimension)
+            object.__setattr__(self, "preserves", factor.preserves)
         for flag in ("reflections", "translations", "permutations"):
             object.__setattr__(self, flag, any(getattr(f, flag) for f in self.factors))
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Irreps(Components):
     r"""Direct sum of irreducible representations of O(3), components in the last axis.
 
-    The basis is e3nn's: real, with :math:`l = 1` in the order (x, y, z). Translations do nothing.
+    The basis is e3nn's: real, with :math:`l = 1` in the order (x, y, z). Translations do nothing,
+    and neither do scales: of a similarity only the orthogonal part acts.
 
     Args:
         irreps: in e3nn's grammar, such as ``"8x0e+4x1o"``, or an object of e3nn.
@@ -62,32 +63,33 @@ class Irreps(Components):
         """Number of components."""
         return sum(self._sizes())
 
-    def validate(self, name: str, tensor: Tensor, group: Group) -> None:
-        """Refuse other spaces than the three-dimensional one, and a wrong number of components."""
-        if group.dimension not in (None, 3):
-            raise ValueError(f"{name}: {self!r} needs a group of dimension 3, got {group!r}")
-        super().validate(name, tensor, group)
+    def check_group(self, name: str, group: Group) -> None:
+        """Refuse all but isometries and similarities of the three-dimensional space."""
+        self._require_rotations(name, group)
 
     def act(self, element: Element, tensor: Tensor) -> Tensor:
         r"""The features after each irrep :math:`(l, p)` was multiplied by its matrix.
 
         .. math:: D^{l,p}(R) = p^{(1 - \det R) / 2} \, D^l(\det(R) \, R)
+
+        Here :math:`R` is the orthogonal part of the matrix, which may be any of a similarity.
         """
         if tensor.shape[-1:] != (sum(self._sizes()),):
             raise ValueError(
                 f"tensor: expected shape (..., {sum(self._sizes())}) for {self!r}, "
                 f"got {tuple(tensor.shape)}"
             )
-        if element.matrix is None or not self.blocks:
+        matrix = element.orthogonal
+        if matrix is None or not self.blocks:
             return tensor
         mirrored = element.determinant[..., None, None] < 0
-        proper = torch.where(mirrored, -element.matrix, element.matrix)
+        proper = torch.where(mirrored, -matrix, matrix)
         wigner = wigner_d(proper, max(degree for _, degree, _ in self.blocks))
         rotated = []
         parts = tensor.split(self._sizes(), dim=-1)
         for (_, degree, parity), part in zip(self.blocks, parts, strict=True):
-            matrix = torch.where(mirrored, parity * wigner[degree], wigner[degree])
-            rotated.append(self._rotated(matrix, part))
+            block = torch.where(mirrored, parity * wigner[degree], wigner[degree])
+            rotated.append(self._rotated(block, part))
         return torch.cat(rotated, dim=-1).to(tensor.dtype)
 
     def _sizes(self) -> list[int]:

@@ -44,54 +44,65 @@ class Probe:
         signature: Signature,
     ) -> None:
         self.fn, self.inputs, self.tensors, self.signature = fn, inputs, tensors, signature
-        results = self._results(Element())
+        results = self._results(tensors)
         outputs = represented_outputs(results, signature)
         nodes = count_nodes({**tensors, **outputs}) if signature.group.permutations else None
         self.batch = _graph_of_nodes(tensors, nodes)
         self.unchecked = tuple(name for name in results if name not in outputs)
         self.dtype = _least_precise([t for t, _ in (*tensors.values(), *outputs.values())])
-        self.radius = self._radius()
+        self.radius = self._radius(tensors)
         self.expected = {name: (_exact(t).clone(), r) for name, (t, r) in outputs.items()}
-        self.scales = {name: self._scale(t, r) for name, (t, r) in self.expected.items()}
+        self.scales = self._scales(self.expected, self.radius)
 
     def errors(self, element: Element) -> dict[str, float]:
         """The relative error of each output under one group element."""
-        outputs = represented_outputs(self._results(element), self.signature)
+        moved = {
+            name: (representation.act(element, tensor.detach().cpu()), representation)
+            for name, (tensor, representation) in self.tensors.items()
+        }
+        outputs = represented_outputs(self._results(moved), self.signature)
+        expected = {
+            name: (r.act(element, tensor), r) for name, (tensor, r) in self.expected.items()
+        }
+        scales = self.scales
+        if self.signature.group.preserves != "lengths":
+            scales = self._scales(expected, self._radius(moved))
         errors = {}
-        for name, (reference, representation) in self.expected.items():
-            actual, expected = _exact(outputs[name][0]), representation.act(element, reference)
-            if actual.shape != expected.shape:
+        for name, (right, _) in expected.items():
+            actual = _exact(outputs[name][0])
+            if actual.shape != right.shape:
                 raise ValueError(
                     f"output {name!r}: expected one shape under all group elements, "
-                    f"got {tuple(expected.shape)} and {tuple(actual.shape)}"
+                    f"got {tuple(right.shape)} and {tuple(actual.shape)}"
                 )
-            difference = (actual - expected).abs().flatten()
+            difference = (actual - right).abs().flatten()
             finite = bool(difference.isfinite().all())
             worst = float(difference.max()) if len(difference) else 0.0
-            errors[name] = worst / self.scales[name] if finite else inf
+            errors[name] = worst / scales[name] if finite else inf
         return errors
 
-    def _results(self, element: Element) -> Mapping[str, object]:
-        moved = {}
-        for name, (tensor, representation) in self.tensors.items():
-            result = representation.act(element, tensor.detach().cpu())
-            copied = result.to(tensor.device, copy=True)
-            moved[name] = copied.requires_grad_(tensor.requires_grad)
-        return results_by_name(self.fn(**{**self.inputs, **moved}), self.signature)
+    def _results(self, tensors: Mapping[str, Represented]) -> Mapping[str, object]:
+        copies = {}
+        for name, (tensor, _) in tensors.items():
+            original = self.tensors[name][0]
+            copy = tensor.detach().to(original.device, copy=True)
+            copies[name] = copy.requires_grad_(original.requires_grad)
+        return results_by_name(self.fn(**{**self.inputs, **copies}), self.signature)
 
-    def _radius(self) -> float:
+    def _radius(self, tensors: Mapping[str, Represented]) -> float:
         """Largest distance of an input point from the centroid of its cloud."""
-        clouds = (
-            self._centred(_exact(t), r) for t, r in self.tensors.values() if r.contains(Point)
-        )
+        clouds = (self._centred(_exact(t), r) for t, r in tensors.values() if r.contains(Point))
         return max((_largest(cloud.norm(dim=-1)) for cloud in clouds), default=0.0)
 
-    def _scale(self, output: Tensor, representation: Representation) -> float:
-        """What the errors of an output are divided by."""
-        scale = _largest(output)
-        if representation.contains(Point):
-            scale = max(self.radius, _largest(self._centred(output, representation)))
-        return scale if 0 < scale < inf else 1.0
+    def _scales(self, outputs: Mapping[str, Represented], radius: float) -> dict[str, float]:
+        """What the errors of each output are divided by."""
+        scales = {}
+        for name, (output, representation) in outputs.items():
+            scale = _largest(output)
+            if representation.contains(Point):
+                scale = max(radius, _largest(self._centred(output, representation)))
+            scales[name] = scale if 0 < scale < inf else 1.0
+        return scales
 
     def _centred(self, points: Tensor, representation: Representation) -> Tensor:
         """Points relative to the centroid of their cloud, in any order."""

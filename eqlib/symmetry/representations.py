@@ -44,6 +44,17 @@ class Representation(ABC):
             TypeError: the tensor has the wrong dtype.
         """
 
+    def check_group(self, name: str, group: Group) -> None:  # noqa: B027 - most accept all
+        """Refuse a group that has no such representation.
+
+        Args:
+            name: what the message calls the tensor.
+            group: the group that is to act on it.
+
+        Raises:
+            ValueError: the group does not act on this kind of tensor.
+        """
+
     def contains(self, kind: type["Representation"]) -> bool:
         """Whether this representation, or a factor of it, is of one kind."""
         return isinstance(self, kind)
@@ -104,6 +115,11 @@ class RepresentationProduct(Representation):
             tensor = factor.act(element, tensor)
         return tensor
 
+    def check_group(self, name: str, group: Group) -> None:
+        """Each factor checks the group."""
+        for factor in self.factors:
+            factor.check_group(name, group)
+
     def validate(self, name: str, tensor: Tensor, group: Group) -> None:
         """Each factor checks the tensor, and no axis of nodes may hold components."""
         for factor in self.factors:
@@ -133,6 +149,7 @@ class Components(Representation):
 
     def validate(self, name: str, tensor: Tensor, group: Group) -> None:
         """Refuse integers and a wrong number of components."""
+        self.check_group(name, group)
         self._require_floating(name, tensor)
         size = self.size(group)
         # `size not in (None, ...)` takes the wrong branch where torch.compile has a dynamic size
@@ -141,6 +158,16 @@ class Components(Representation):
             raise ValueError(
                 f"{name}: expected shape (..., {size}) for {self!r} under {group!r}, "
                 f"got {tuple(tensor.shape)}"
+            )
+
+    def _require_rotations(self, name: str, group: Group) -> None:
+        """Refuse groups whose matrices are not rotations of 3-D space, up to signs and scales."""
+        if group.dimension not in (None, 3):
+            raise ValueError(f"{name}: {self!r} needs a group of dimension 3, got {group!r}")
+        if group.preserves not in ("lengths", "angles"):
+            raise ValueError(
+                f"{name}: {self!r} turns with rotations and reflections, but {group!r} has other "
+                "matrices; use Vector() or Scalar(), or a group of isometries or similarities"
             )
 
     def _require_floating(self, name: str, tensor: Tensor) -> None:
@@ -167,12 +194,12 @@ class Scalar(Components):
 
 @dataclass(frozen=True)
 class Pseudoscalar(Components):
-    """Numbers that change sign under reflections: signed volumes, chirality."""
+    """Numbers that change sign with the determinant of the matrix: chirality, signed angles."""
 
     component_axes = ()
 
     def act(self, element: Element, tensor: Tensor) -> Tensor:
-        r"""The numbers :math:`\det(R)\, s`."""
+        r"""The numbers :math:`\operatorname{sign}(\det M)\, s`."""
         return _signed(element, tensor).to(tensor.dtype)
 
 
@@ -181,16 +208,28 @@ class Vector(Components):
     """Vectors, components in the last axis: velocities, forces, differences of points."""
 
     def act(self, element: Element, tensor: Tensor) -> Tensor:
-        r"""The vectors :math:`R v`."""
+        r"""The vectors :math:`M v`."""
         return _rotated(element, tensor).to(tensor.dtype)
 
 
 @dataclass(frozen=True)
 class Pseudovector(Components):
-    """Axial vectors, components in the last axis: angular momenta, magnetic fields."""
+    """Axial vectors, components in the last axis: angular momenta, magnetic fields.
+
+    Under similarities they scale as vectors do, so a cross product of two vectors, which scales
+    with the square, is one only under isometries. Linear and affine groups have none.
+    """
+
+    def check_group(self, name: str, group: Group) -> None:
+        """Refuse linear and affine groups."""
+        if group.preserves == "lines":
+            raise ValueError(
+                f"{name}: {self!r} has no meaning under {group!r}, whose matrices change angles; "
+                "use Vector(), or a group of isometries or similarities"
+            )
 
     def act(self, element: Element, tensor: Tensor) -> Tensor:
-        r"""The vectors :math:`\det(R)\, R v`."""
+        r"""The vectors :math:`\operatorname{sign}(\det M)\, M v`."""
         return _signed(element, _rotated(element, tensor)).to(tensor.dtype)
 
 
@@ -199,7 +238,7 @@ class Point(Components):
     """Positions, coordinates in the last axis: the representation that translations move."""
 
     def act(self, element: Element, tensor: Tensor) -> Tensor:
-        r"""The points :math:`R x + t`."""
+        r"""The points :math:`M x + t`."""
         points = _rotated(element, tensor)
         if element.translation is not None:
             translation = element.translation.to(tensor.device)

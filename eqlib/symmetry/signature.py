@@ -21,8 +21,8 @@ class Signature:
 
     Raises:
         TypeError: an argument is of another type.
-        ValueError: there are no inputs or no outputs, or the group permutes nodes but no input has
-            any.
+        ValueError: there are no inputs or no outputs, the group has no such representation, or it
+            permutes nodes but no input has any.
     """
 
     group: Group
@@ -39,6 +39,9 @@ class Signature:
         object.__setattr__(self, "inputs", _representations("inputs", self.inputs))
         if not isinstance(self.outputs, Representation):
             object.__setattr__(self, "outputs", _representations("outputs", self.outputs))
+        for argument, named in (("inputs", self.inputs), ("outputs", self.named_outputs)):
+            for name, representation in named.items():
+                representation.check_group(f"{argument}: {name!r}", self.group)
         if self.group.permutations and not any(r.node_axes for r in self.inputs.values()):
             raise ValueError(
                 f"inputs: {self.group!r} permutes nodes, but no input has any; "

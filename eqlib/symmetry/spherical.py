@@ -17,7 +17,8 @@ class SphericalTensor(Components):
 
     The components of degree :math:`l` are the entries :math:`l^2, \ldots, l^2 + 2l` and transform
     by the Wigner matrix :math:`D^l`, in e3nn's real basis. Their parity is natural,
-    :math:`(-1)^l`: that of the harmonics of a vector. Translations do nothing.
+    :math:`(-1)^l`: that of the harmonics of a vector. Translations do nothing, and neither do
+    scales: of a similarity only the orthogonal part acts.
 
     Args:
         lmax: the largest degree L.
@@ -43,10 +44,13 @@ class SphericalTensor(Components):
         """Number of components of one parity."""
         return (self.lmax + 1) ** 2
 
+    def check_group(self, name: str, group: Group) -> None:
+        """Refuse all but isometries and similarities of the three-dimensional space."""
+        self._require_rotations(name, group)
+
     def validate(self, name: str, tensor: Tensor, group: Group) -> None:
         """Refuse integers, other spaces than the three-dimensional one, and wrong shapes."""
-        if group.dimension not in (None, 3):
-            raise ValueError(f"{name}: {self!r} needs a group of dimension 3, got {group!r}")
+        self.check_group(name, group)
         self._require_floating(name, tensor)
         self._require_shape(name, tensor)
 
@@ -55,12 +59,14 @@ class SphericalTensor(Components):
 
         .. math:: x_l \mapsto (\det R)^l\, D^l(\det(R)\, R)\, x_l
 
-        Components of the other parity take the factor :math:`\det R` besides.
+        Components of the other parity take the factor :math:`\det R` besides. Here :math:`R` is the
+        orthogonal part of the matrix, which may be any of a similarity.
         """
         self._require_shape("tensor", tensor)
-        if element.matrix is None:
+        matrix = element.orthogonal
+        if matrix is None:
             return tensor
-        matrices = wigner_d(element.matrix, self.lmax)
+        matrices = wigner_d(matrix, self.lmax)
         blocks = tensor.split([matrix.shape[-1] for matrix in matrices], dim=-2)
         rotated = torch.cat(
             [rotate_rows(D, block.mT).mT for D, block in zip(matrices, blocks, strict=True)], dim=-2

@@ -65,12 +65,16 @@ def parse_train(task: str, options: Sequence[str]) -> TrainCommand:
     schema = schema_of(start)
     parser = _make_parser(start)
     add_options(parser, schema, _group_titles(start))
-    values = start.to_dict()
+    defaults = start.to_dict()
     parser.set_defaults(
-        {f"{group}.{name}": value for group in GROUPS for name, value in values[group].items()}
+        {f"{group}.{name}": value for group in GROUPS for name, value in defaults[group].items()}
     )
     given = parse_arguments(parser, options, schema)
-    config = override(replace(start, seed=given.seed), values_by_group(schema, given))
+    values = values_by_group(schema, given)
+    for name in _short_options(get_task(task)):
+        if given[name] is not None:
+            values["data"][name] = given[name]
+    config = override(replace(start, seed=given.seed), values)
     out = default_folder(config) if given.out is None else Path(given.out)
     data_dir = None if given.data_dir is None else Path(given.data_dir)
     return TrainCommand(config, out, given.resume, data_dir)
@@ -119,11 +123,18 @@ def _make_parser(start: RunConfig) -> ArgumentParser:
         ("config", "FILE", None, "YAML file of options, such as the config.yaml of another run"),
     ):
         run.add_argument(f"--{name}", metavar=metavar, default=default, help=text)
+    for name in _short_options(task):
+        run.add_argument(f"--{name}", metavar="NAME", help=f"the same as --data.{name}")
     seed = "seed of the weights, of the order of the data and of all other randomness"
     run.add_argument("--seed", type=int, default=start.seed, help=seed)
     run.add_argument("--resume", action="store_true", help="continue the run in the folder")
     run.add_argument("--traceback", action="store_true", help="show where an error comes from")
     return parser
+
+
+def _short_options(task: type[Task]) -> list[str]:
+    """Return the data options of a task that are typed without their group."""
+    return [name for name in ("dataset",) if name in inspect.signature(task.options).parameters]
 
 
 def _description(task: type[Task]) -> str:

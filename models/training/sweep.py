@@ -18,7 +18,7 @@ from eqlib.models.training.progress import say
 from eqlib.options import as_arguments, check_keys
 from eqlib.usage import UsageError
 
-_TRAIN_OPTIONS = ("model", "preset", "config", "seed", "out", "data_dir")
+_TRAIN_OPTIONS = ("model", "preset", "config", "seed", "out", "data_dir", "dataset")
 _POLL_SECONDS = 0.1
 
 

@@ -1,21 +1,14 @@
 """Frame averaging makes any backbone equivariant, in every layout, for every kind of output."""
 
-from typing import NamedTuple
-
 import pytest
 import torch
-from torch import Tensor, nn
 from torch.autograd import grad
 
 from eqlib.frames import FrameAverage, pca_frames
 from eqlib.symmetry import (
     E,
     Irreps,
-    NodeOrder,
-    Permutations,
     Point,
-    Pseudoscalar,
-    Pseudovector,
     Scalar,
     Signature,
     Vector,
@@ -23,6 +16,7 @@ from eqlib.symmetry import (
     assert_equivariant,
     equivariance_error,
 )
+from tests.frames.averages import Fields, Pointwise, fields_signature
 from tests.frames.clouds import (
     DEGENERATE,
     GROUPS,
@@ -30,43 +24,6 @@ from tests.frames.clouds import (
     separated,
 )
 from tests.tolerances import EQUIVARIANCE
-
-
-class Fields(NamedTuple):
-    """Outputs of every kind at the points."""
-
-    scalar: Tensor
-    pseudoscalar: Tensor
-    vector: Tensor
-    pseudovector: Tensor
-    point: Tensor
-
-
-class Pointwise(nn.Module):
-    """A network on points and velocities, with outputs of every kind and no symmetry at all."""
-
-    def __init__(self, dimension: int) -> None:
-        super().__init__()
-        self.sizes = [4, 2, dimension, dimension, dimension]
-        self.network = mlp(2 * dimension, sum(self.sizes))
-
-    def forward(self, points: Tensor, velocities: Tensor) -> Fields:
-        return Fields(*self.network(torch.cat([points, velocities], -1)).split(self.sizes, -1))
-
-
-def fields_signature(group: str) -> Signature:
-    order = NodeOrder(-2)
-    return Signature(
-        as_group(group) * Permutations(),
-        inputs={"points": Point() * order, "velocities": Vector() * order},
-        outputs={
-            "scalar": Scalar() * order,
-            "pseudoscalar": Pseudoscalar() * order,
-            "vector": Vector() * order,
-            "pseudovector": Pseudovector() * order,
-            "point": Point() * order,
-        },
-    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -229,7 +186,12 @@ SCALARS = Signature(E(3), {"points": Scalar()}, Scalar())
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"group": "SE(4)"}, r"in 2 or 3 dimensions, got SE\(4\)"),
+        ({"group": "GL(3)", "mode": "weighted"}, r"GL\(3\) has no 'weighted' frames; it has full"),
+        ({"mode": "fast"}, "mode: expected full, stochastic, minimal, weighted or a function"),
+        ({"eval_mode": "fast"}, "or a function that makes frames, got 'fast'"),
+        ({"samples": 0}, "samples: expected at least one frame per cloud, got 0"),
+        ({"frame_options": {"tau": 1}}, "no function that makes the frames takes 'tau'"),
+        ({"orders": True}, r"orders: expected a group with permutations.*, got SE\(3\)"),
         ({"group": "SE(3)", "signature": POINTS}, r"SE\(3\) is not that of the signature, E\(3\)"),
         ({"signature": SCALARS}, "frames need an input that is a Point or a Vector"),
         ({"cloud": "pos"}, "cloud: 'pos' is none of the inputs points"),

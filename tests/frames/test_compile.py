@@ -39,6 +39,33 @@ signature = Signature(E(3), {"points": Point(), "edge_index": EdgeIndex()}, Poin
 layer = FrameAverage(Messages(), signature=signature)
 agree(frames, points, mask=torch.arange(8) < 5)
 agree(layer, points, edge_index=complete_graph(batch, 4), batch=batch, num_graphs=4)
+
+def repeated(layer, seed):
+    def function(points):
+        return layer(points)
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=True)
+    for shape in ((2, 4, 3), (3, 5, 3), (4, 7, 3)):
+        points = torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_()
+        found = []
+        for run in (function, compiled):
+            seed()
+            draws = [run(points) for _ in range(2)]
+            found.append([*draws, torch.autograd.grad(sum(draws).square().sum(), points)[0]])
+        torch.testing.assert_close(*found)
+        assert layer.mode == "full" or not torch.equal(*found[1][:2])
+
+network, source = nn.Linear(3, 3).double(), torch.Generator()
+for options in (
+    {"mode": "stochastic"},
+    {"mode": "stochastic", "samples": 2, "generator": source},
+    {"group": "Similarity(3)"},
+    {"group": "E(3)", "chunk": 3},
+):
+    def seed():
+        torch.manual_seed(1)
+        source.manual_seed(1)
+    layer = FrameAverage(lambda points: network(points).tanh(), **options)
+    repeated(layer, seed)
 """
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from eqlib.frames import from_frames, pca_frames, to_frames
+from eqlib.frames import Frames, from_frames, pca_frames, to_frames
 from eqlib.symmetry import (
+    Element,
     Irreps,
     NodeOrder,
     O,
@@ -13,6 +14,7 @@ from eqlib.symmetry import (
     Pseudoscalar,
     Pseudovector,
     Scalar,
+    SphericalTensor,
     Vector,
 )
 from tests.frames.clouds import GROUPS, separated
@@ -49,7 +51,7 @@ def test_coordinates_are_projections_on_the_axes(rng):
         to_frames(offsets, Pseudoscalar(), frames), handedness * offsets.expand_as(vectors)
     )
     assert torch.equal(to_frames(offsets, Scalar(), frames), offsets.expand_as(vectors))
-    assert handedness.unique().numel() == 2
+    assert handedness.round().unique().tolist() == [-1, 1]
 
 
 def test_averages_are_means_over_the_frames(rng):
@@ -77,6 +79,38 @@ def test_there_and_back_is_the_identity_in_every_layout(kind, features, rng):
         torch.testing.assert_close(from_frames(inside, kind, frames, index), values)
 
 
+@pytest.mark.parametrize("signs", [True, False], ids=["signs", "no signs"])
+@pytest.mark.parametrize("kind", [*KINDS, SphericalTensor(2)], ids=str)
+def test_frames_with_a_scale_are_taken_by_their_matrices(kind, signs, rng):
+    frames = pca_frames(separated(rng, 2, 6), "Similarity(3)")
+    frames = frames if signs else frames._replace(signs=None)
+    values = (
+        values_of(kind, rng, 2, 5)
+        if not isinstance(kind, SphericalTensor)
+        else (torch.randn(2, 5, 9, 4, dtype=torch.float64, generator=rng))
+    )
+    inside = to_frames(values, kind, frames)
+    torch.testing.assert_close(from_frames(inside, kind, frames), values)
+    for k in range(8):
+        matrix = frames.frames[:, k]
+        translation = frames.centroid if kind.contains(Point) else None
+        back = kind.act(Element(matrix=matrix, translation=translation), inside[k])
+        torch.testing.assert_close(back, values)
+
+
+def test_weights_of_frames_are_those_of_the_average(rng):
+    frames = pca_frames(separated(rng, 2, 5), "SE(3)")
+    weights = torch.rand(2, 4, dtype=torch.float64, generator=rng)
+    weights = weights / weights.sum(-1, keepdim=True)
+    inside = torch.randn(4, 2, 5, 3, dtype=torch.float64, generator=rng)
+    expected = torch.einsum("bf,fbnj,bfij->bni", weights, inside, frames.frames)
+    weighted = frames._replace(weights=weights)
+    for found in (weighted, weighted._replace(signs=None)):
+        torch.testing.assert_close(from_frames(inside, Vector(), found), expected)
+    mean = torch.einsum("bf,fbnj->bnj", weights, inside)
+    torch.testing.assert_close(from_frames(inside, Scalar(), weighted), mean)
+
+
 @pytest.mark.parametrize("group", GROUPS)
 def test_ragged_rows_are_expressed_in_the_frames_of_their_graph(group, rng):
     batch = torch.tensor([0, 0, 0, 0, 2, 2, 2, 2, 2])
@@ -85,7 +119,7 @@ def test_ragged_rows_are_expressed_in_the_frames_of_their_graph(group, rng):
     for kind in (Point(), Pseudovector()):
         inside = to_frames(points, kind, frames, batch)
         for graph in (0, 2):
-            alone = type(frames)(*(part[graph] for part in frames))
+            alone = Frames(*(part[graph] for part in frames[:3]), signs=frames.signs)
             torch.testing.assert_close(
                 inside[:, batch == graph], to_frames(points[batch == graph], kind, alone)
             )
@@ -145,7 +179,7 @@ def test_wrong_arguments_are_refused(rng):
         to_frames(torch.zeros(5, 3), Vector(), frames)
     with pytest.raises(ValueError, match=r"\(4, ...\), one row per entry of batch, got \(5, 3\)"):
         to_frames(torch.zeros(5, 3), Vector(), frames, batch)
-    with pytest.raises(ValueError, match="expected all 8 or 4 of a cloud in 3 dimensions, got 3"):
+    with pytest.raises(ValueError, match="frames: got 3 for each cloud, but signs for 4"):
         to_frames(torch.zeros(2, 5, 3), Vector(), frames._replace(frames=frames.frames[:, :3]))
     with pytest.raises(ValueError, match=r"one copy for each of the 4 frames, got shape \(8, 2, 3"):
         from_frames(torch.zeros(8, 2, 3), Vector(), frames)

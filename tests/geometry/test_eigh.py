@@ -92,7 +92,7 @@ def test_a_bad_matrix_does_not_touch_the_others(bad, rng):
 
 def test_operator_is_registered_as_torch_expects(rng):
     matrices = symmetric(rng, 4, 3, 3).requires_grad_()
-    torch.library.opcheck(torch.ops.eqlib.symmetric_eigh.default, (matrices, 1e-6))
+    torch.library.opcheck(torch.ops.eqlib.symmetric_eigh.default, (matrices, 1e-6, "auto"))
 
 
 @pytest.mark.unchecked

@@ -5,10 +5,37 @@ import pickle
 import pytest
 import torch
 
-from eqlib.symmetry import SE, SO, E, Element, GroupProduct, O, Permutations, as_group
+from eqlib.symmetry import (
+    GL,
+    SE,
+    SO,
+    Affine,
+    E,
+    Element,
+    GroupProduct,
+    Lorentz,
+    O,
+    Permutations,
+    Scaling,
+    Similarity,
+    as_group,
+)
 
 EUCLIDEAN = [SO(2), O(2), SE(2), E(2), SO(3), O(3), SE(3), E(3), E(4)]
-GROUPS = [*EUCLIDEAN, Permutations(), E(3) * Permutations(), Permutations() * SO(2)]
+STRETCHING = [
+    Scaling(3),
+    Similarity(2),
+    Similarity(3),
+    GL(2),
+    GL(4),
+    Affine(3),
+    Lorentz(2),
+    Lorentz(4),
+    Lorentz(2, orthochronous=True),
+    Lorentz(4, orthochronous=True),
+]
+PRODUCTS = [E(3) * Permutations(), Permutations() * SO(2), Affine(3) * Permutations()]
+GROUPS = [*EUCLIDEAN, *STRETCHING, Permutations(), *PRODUCTS]
 BATCH = torch.tensor([0, 0, 0, 1, 3, 3])
 
 
@@ -31,8 +58,8 @@ def test_elements_obey_the_laws_of_a_group(group, rng):
     assert distance(left, right) < 1e-13
     assert distance(group.compose(a, group.inverse(a))[0], identity) < 1e-13
     assert distance(group.compose(identity, a[0]), a[0]) == 0
-    # control: the two orders of a product differ, save for rotations of the plane
-    if group != SO(2):
+    # control: the two orders of a product differ, save for the groups in which they do not
+    if group not in (SO(2), Scaling(3)):
         assert distance(group.compose(a, b), group.compose(b, a)) > 1e-3
 
 
@@ -125,6 +152,12 @@ def test_groups_compare_pickle_and_read_their_names(group):
     assert hash(as_group(str(group))) == hash(group)
 
 
+@pytest.mark.parametrize("name", ["O(1, 3)", "O(1,3)", " O( 1 , 3 ) "], ids=str)
+def test_lorentz_group_has_two_names(name):
+    assert as_group(name) == Lorentz(4) != as_group("Lorentz(4, orthochronous=True)")
+    assert as_group("O(3)") == O(3)
+
+
 def test_groups_of_different_name_or_dimension_differ():
     assert len({SO(2), SO(3), O(3), SE(3), E(3), Permutations()}) == 6
 
@@ -135,6 +168,7 @@ def test_products_collect_what_their_factors_have():
     assert (product.dimension, product.permutations) == (3, True)
     assert (product.reflections, product.translations) == (True, True)
     assert (Permutations().dimension, SO(2).permutations, SO(2).reflections) == (None, False, False)
+    assert (product.preserves, (Permutations() * GL(3)).preserves) == ("lengths", "lines")
 
 
 @pytest.mark.parametrize(
@@ -143,11 +177,16 @@ def test_products_collect_what_their_factors_have():
         ("SE3", r"no 'SE3'; did you mean 'SE\(3\)'\?"),
         ("se(3)", r"did you mean 'SE\(3\)'"),
         ("Permutation()", r"did you mean 'Permutations\(\)'"),
-        ("SU(2)", r"The groups are SO\(n\), O\(n\), SE\(n\), E\(n\), Permutations\(\)"),
+        ("SU(2)", r"The groups are SO\(n\), O\(n\), .* Lorentz\(n\), .*Permutations\(\)"),
+        ("lorentz(4)", r"did you mean 'Lorentz\(4\)'"),
+        ("Affine3", r"did you mean 'Affine\(3\)'"),
+        ("similarity(2)", r"did you mean 'Similarity\(2\)'"),
+        ("Lorentz(1)", r"dimension: expected an integer of at least 2, got 1"),
         ("", r"there is no ''"),
         ("E(3) * S", r"there is no 'S'"),
         ("SO(1)", r"dimension: expected an integer of at least 2, got 1"),
         ("SO(3) * SE(3)", r"two factors contain every rotation"),
+        ("SO(3) * Scaling(3)", r"both SO\(3\) and Scaling\(3\) move space; .* Similarity\(3\)"),
     ],
     ids=str,
 )

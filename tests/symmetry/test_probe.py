@@ -66,6 +66,24 @@ def test_distance_from_the_origin_does_not_hide_errors(rng):
     assert equivariance_error(interaction, inputs, signature()).max < 1e-8
 
 
+def test_maps_may_refuse_points_that_rounding_has_moved_into_one_place(rng):
+    def apart(points):
+        if (points[1:] == points[:1]).all(-1).any():
+            raise ValueError("points: expected different points")
+        return points
+
+    signature = Signature(SE(3) * Permutations(), {"points": POINTS}, POINTS)
+    points = torch.zeros(4, 3)
+    points[:3] = torch.eye(3) / 64
+    points[3] = 10 * torch.ones(3)
+    report = equivariance_error(apart, {"points": points}, signature)
+    assert report.passed
+    assert report.far["output"][1e3] < 10
+    assert report.far["output"][1e6] == math.inf
+    with pytest.raises(ValueError, match="expected different points"):  # control: nearby
+        equivariance_error(apart, {"points": torch.zeros(4, 3)}, signature)
+
+
 def test_points_that_coincide_are_measured_by_the_input_cloud(rng):
     def centroids(points):
         return points.mean(-2, keepdim=True).expand_as(points)

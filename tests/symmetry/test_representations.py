@@ -8,12 +8,15 @@ import pytest
 import torch
 
 from eqlib.symmetry import (
+    GL,
     SE,
+    Affine,
     BatchIndex,
     E,
     EdgeIndex,
     Element,
     Irreps,
+    Lorentz,
     NodeOrder,
     O,
     Permutations,
@@ -22,6 +25,9 @@ from eqlib.symmetry import (
     Pseudovector,
     RepresentationProduct,
     Scalar,
+    Scaling,
+    Similarity,
+    SphericalTensor,
     Vector,
 )
 
@@ -41,6 +47,16 @@ CASES = [
     (Point(), E(4), (3, 4)),
     (Irreps("3x0e+2x0o+1e+2x1o+1x3o+2x4e"), E(3), (2, 39)),
     (Irreps("3x0e+2x0o+1e+2x1o+1x3o+2x4e", layout="ir_mul"), E(3), (2, 39)),
+    (Point(), Similarity(3), (2, 4, 3)),
+    (Pseudovector(), Similarity(3), (4, 3)),
+    (Irreps("0e+0o+2x1o+1e+2e+3o"), Similarity(3), (2, 23)),
+    (Vector(), Scaling(2), (4, 2)),
+    (Pseudoscalar(), GL(3), (4,)),
+    (Vector(), GL(3), (4, 3)),
+    (Point(), Affine(2), (2, 4, 2)),
+    (Vector(), Lorentz(4), (5, 4)),
+    (Pseudovector(), Lorentz(4), (5, 4)),
+    (Pseudoscalar(), Lorentz(3), (5,)),
     (NodeOrder(0), Permutations(), (NODES,)),
     (NodeOrder(-2), Permutations(), (2, NODES, 3)),
     (NodeOrder(-2, -1), Permutations(), (2, NODES, NODES)),
@@ -107,6 +123,45 @@ class GatheredOrder(NodeOrder):
 def test_control_wrong_actions_break_the_laws(representation, group, shape, rng):
     tensor = torch.randn(shape, dtype=torch.float64, generator=rng)
     assert law_error(representation, group, tensor, rng) > 1e-2
+
+
+def test_scales_act_on_vectors_and_points_and_on_nothing_else(rng):
+    double = Element(2 * torch.eye(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64))
+    x = torch.tensor([1.0, 2.0, 3.0])
+    assert Vector().act(double, x).tolist() == [2, 4, 6]
+    assert Pseudovector().act(double, x).tolist() == [2, 4, 6]
+    assert Point().act(double, x).tolist() == [3, 5, 7]
+    for unchanged in (Scalar(), Pseudoscalar(), Irreps("1o"), Irreps("3x0e"), Irreps("1e")):
+        assert unchanged.act(double, x).tolist() == [1, 2, 3]
+
+
+def test_irreps_of_a_similarity_are_those_of_its_rotation(rng):
+    irreps = Irreps("0o+1o+1e+2e+3o")
+    tensor = torch.randn(5, 19, dtype=torch.float64, generator=rng)
+    turned = O(3).sample(rng, 5)
+    scaled = Element(turned.matrix * torch.linspace(1e-3, 1e3, 5).double()[:, None, None])
+    torch.testing.assert_close(
+        irreps.act(scaled, tensor), irreps.act(turned, tensor), atol=1e-14, rtol=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("representation", "group", "message"),
+    [
+        (Irreps("1o"), GL(3), r"Irreps\('1x1o'\) turns .* but GL\(3\) has other matrices"),
+        (Irreps("1o"), Affine(3), r"use Vector\(\) or Scalar\(\)"),
+        (Irreps("1o"), Lorentz(3), r"but Lorentz\(3\) has other matrices"),
+        (Irreps("1o"), Lorentz(4), r"needs a group of dimension 3, got Lorentz\(4\)"),
+        (SphericalTensor(0), GL(3), r"but GL\(3\) has other matrices"),
+        (Pseudovector(), GL(3), r"no meaning under GL\(3\), whose matrices change angles"),
+        (Pseudovector(), Affine(3), r"no meaning under Affine\(3\)"),
+        (Vector(), Lorentz(4), r"expected shape \(\.\.\., 4\)"),
+    ],
+    ids=str,
+)
+def test_representations_that_a_group_does_not_have_are_refused(representation, group, message):
+    with pytest.raises(ValueError, match=f"x: .*{message}"):
+        representation.validate("x", torch.zeros(1, 3), group)
 
 
 def test_reflections_tell_the_parities_apart(rng):

@@ -6,7 +6,23 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from eqlib.symmetry import SE, SO, E, NodeOrder, Permutations, Point, Scalar, Signature, Vector
+from eqlib.symmetry import (
+    GL,
+    SE,
+    SO,
+    Affine,
+    E,
+    Irreps,
+    Lorentz,
+    NodeOrder,
+    Permutations,
+    Point,
+    Pseudovector,
+    Scalar,
+    Signature,
+    SphericalTensor,
+    Vector,
+)
 
 
 def signature():
@@ -90,9 +106,13 @@ def test_arguments_of_other_types_are_refused(group, inputs, outputs, message):
         (SE(3), {}, Point(), "inputs: expected at least one"),
         (SE(3), {"x": Point()}, {}, "outputs: expected at least one"),
         (E(3) * Permutations(), {"x": Point()}, Point(), r"no input has any; .*NodeOrder\(-2\)"),
+        (GL(3), {"x": Point()}, Irreps("1o"), r"outputs: 'output': Irreps.* but GL\(3\)"),
+        (Affine(3), {"x": Pseudovector() * NodeOrder(-2)}, Scalar(), "inputs: 'x': Pseudovector"),
+        (Lorentz(4), {"x": Vector()}, {"y": SphericalTensor(1)}, "outputs: 'y': .* dimension 3"),
+        (E(2), {"x": Irreps("0e")}, Scalar(), "inputs: 'x': .* dimension 3"),
     ],
-    ids=["inputs", "outputs", "nodes"],
+    ids=["inputs", "outputs", "nodes", "irreps", "pseudovector", "spherical", "plane"],
 )
-def test_signatures_without_content_are_refused(group, inputs, outputs, message):
+def test_signatures_that_contradict_themselves_are_refused(group, inputs, outputs, message):
     with pytest.raises(ValueError, match=message):
         Signature(group, inputs, outputs)

@@ -4,8 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from eqlib.frames import pca_frames
-from eqlib.geometry import gather_nodes
+from eqlib.frames import LatentFrames
 from eqlib.models.nbody.networks.base import NBodyNetwork, Particles
 from eqlib.models.nbody.networks.message_passing import (
     MessagePassing,
@@ -45,7 +44,8 @@ class FAGNN(NBodyNetwork):
             raise ValueError(f"width: got {width}, expected a multiple of 3: channels are vectors")
         if train_frames is not None and not 1 <= train_frames <= 8:
             raise ValueError(f"train_frames: got {train_frames}, expected 1 to 8 or None")
-        self.train_frames = train_frames
+        mode = "full" if train_frames is None else "stochastic"
+        self.latent = LatentFrames(GROUP, mode, samples=train_frames or 8, detach=True)
         self.embed = nn.Linear(6, width)
         self.layers = nn.ModuleList(MessagePassing(width, 2) for _ in range(layers))
         self.decode = multilayer_perceptron(width, width, width, 3)
@@ -53,41 +53,12 @@ class FAGNN(NBodyNetwork):
     def predict(self, particles: Particles) -> Float[Tensor, "nodes 3"]:
         """Return the predicted positions."""
         edges = pair_invariants(particles)[:, None]
-        centroid, frames = self._frames(particles.points, particles)
-        vectors = torch.stack([particles.points - centroid, particles.velocities], 1)
-        features = self.embed(_to_frames(vectors, frames))
+        batch, graphs = particles.batch, particles.num_graphs
+        frames = self.latent.frames(particles.points[:, None], batch=batch, num_graphs=graphs)
+        vectors = torch.stack([particles.points - frames.centroid, particles.velocities], 1)
+        features = self.embed(self.latent.enter(vectors, frames))
         for depth, layer in enumerate(self.layers):
             if depth > 0:
-                vectors = _to_world(features, frames)
-                _, frames = self._frames(vectors, particles)
-                features = _to_frames(vectors, frames)
+                features, frames = self.latent(features, frames, batch=batch, num_graphs=graphs)
             features = layer(features, edges, particles.source, particles.target)
-        return particles.points + _to_world(self.decode(features), frames).squeeze(1)
-
-    def _frames(
-        self, cloud: Float[Tensor, "nodes *vectors 3"], particles: Particles
-    ) -> tuple[Float[Tensor, "nodes 3"], Float[Tensor, "nodes frames 3 3"]]:
-        """Return the centroid of each node's graph, and the frames that this pass averages over."""
-        batch = particles.batch
-        found = pca_frames(cloud, GROUP, batch=batch, num_graphs=particles.num_graphs, detach=True)
-        frames = found.frames
-        if self.training and self.train_frames is not None:
-            order = torch.rand(frames.shape[:2], device=frames.device).argsort(1)
-            chosen = order[:, : self.train_frames, None, None]
-            frames = frames.gather(1, chosen.expand(-1, -1, 3, 3))
-        return gather_nodes(found.centroid, batch), gather_nodes(frames, batch)
-
-
-def _to_frames(
-    vectors: Float[Tensor, "nodes vectors 3"], frames: Float[Tensor, "nodes frames 3 3"]
-) -> Float[Tensor, "nodes frames channels"]:
-    """Express vectors in every frame, and read their components as channels."""
-    return torch.einsum("nvc,nfcd->nfvd", vectors, frames).flatten(-2)
-
-
-def _to_world(
-    features: Float[Tensor, "nodes frames channels"], frames: Float[Tensor, "nodes frames 3 3"]
-) -> Float[Tensor, "nodes vectors 3"]:
-    """Read channels as vectors in their frame, and average them over the frames."""
-    components = features.unflatten(-1, (-1, 3))
-    return torch.einsum("nfvd,nfcd->nvc", components, frames) / frames.shape[1]
+        return particles.points + self.latent.leave(self.decode(features), frames).squeeze(1)

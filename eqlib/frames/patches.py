@@ -1,0 +1,178 @@
+"""Patches: the neighbours of every point, in as many slots for each."""
+
+from math import prod
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+from eqlib.geometry import gather_nodes, knn_graph
+
+
+class Patches(NamedTuple):
+    """The patch of each point of a batch of clouds.
+
+    ``nodes`` (*batch, points, slots) are the neighbours of each point, numbered in its own cloud
+    of a dense batch, and through all clouds of a ragged one. Slots beyond the last neighbour, where
+    ``exists`` is False, hold the point itself.
+    """
+
+    nodes: Int[Tensor, "*points slots"]
+    exists: Bool[Tensor, "*points slots"]
+
+
+def nearest_patches(
+    points: Float[Tensor, "*clouds d"],
+    k: int = 20,
+    mask: Bool[Tensor, "*clouds"] | None = None,
+    batch: Int[Tensor, "nodes"] | None = None,
+    num_graphs: int | None = None,
+) -> Patches:
+    """Find the k points of the same cloud that are nearest to each point, itself the first.
+
+    Args:
+        points: clouds in any unit of length: a dense batch, or with ``batch`` a ragged one.
+        k: number of points of a patch, the point itself counted; smaller clouds give all.
+        mask: True where a point of a dense batch exists.
+        batch: graph of each node of a ragged batch, sorted.
+        num_graphs: number of graphs of a ragged batch.
+
+    Returns:
+        Patches of k slots, by distance. Points that the mask excludes, and those that are not
+        finite, are in no patch but their own, which holds nothing else.
+
+    Raises:
+        ValueError: shapes do not fit, or ``k`` is less than one.
+        TypeError: ``points`` are not floating-point, or ``mask`` not boolean.
+
+    Note:
+        Points at the same distance are taken by lower index. Where such a tie falls on the last
+        slot, the patch depends on the order of the points, and after a motion on rounding.
+    """
+    if k < 1:
+        raise ValueError(f"k: expected at least one point in a patch, got {k}")
+    check_clouds(points, mask, batch)
+    flat = points.detach().reshape(-1, points.shape[-1])
+    nodes = flat.shape[0]
+    if batch is None:
+        shape = points.shape[:-1]
+        clouds = torch.arange(nodes, device=points.device) // max(shape[-1], 1)
+        num_graphs = prod(shape[:-1])
+        if mask is not None:
+            found = mask.flatten().nonzero().squeeze(1)
+            edges = knn_graph(flat[found], k, clouds[found], num_graphs, loop=True).edge_index
+            edges = found[edges]
+        else:
+            edges = knn_graph(flat, k, clouds, num_graphs, loop=True).edge_index
+    else:
+        edges = knn_graph(flat, k, batch, num_graphs, loop=True).edge_index
+    patches = _in_slots(edges, nodes, k)
+    if batch is not None:
+        return patches
+    index = patches.nodes.reshape(*shape, k) - _first_rows(points)[..., None]
+    return Patches(index, patches.exists.reshape(*shape, k))
+
+
+def patches_of_edges(
+    edge_index: Int[Tensor, "2 edges"], nodes: int, slots: int | None = None
+) -> Patches:
+    """The sources of the edges into each node, in as many slots for each.
+
+    Args:
+        edge_index: source and target of each edge, in any order.
+        nodes: number of nodes.
+        slots: number of slots; by default the largest number of edges into one node, which is read
+            from ``edge_index`` (on a GPU this waits for the device).
+
+    Returns:
+        One patch per node, its sources in the order of the edges.
+
+    Raises:
+        ValueError: a node has more edges than there are slots, or an index is out of range.
+    """
+    target = edge_index[1]
+    if edge_index.numel() and (int(edge_index.min()) < 0 or int(edge_index.max()) >= nodes):
+        raise ValueError(
+            f"edge_index: expected nodes 0 ... {nodes - 1}, "
+            f"got {int(edge_index.min())} ... {int(edge_index.max())}"
+        )
+    most = int(torch.bincount(target, minlength=1).max())
+    if slots is not None and slots < most:
+        raise ValueError(f"slots: {slots} cannot hold the {most} edges into one node")
+    order = target.argsort(stable=True)
+    return _in_slots(edge_index[:, order], nodes, most if slots is None else slots)
+
+
+def gather_patches(
+    values: Shaped[Tensor, "*shape"], patches: Patches
+) -> Shaped[Tensor, "*patched"]:
+    """Values of the points of each patch.
+
+    Args:
+        values: per point, (*batch, points, ...), or (nodes, ...) in a ragged batch.
+        patches: of these points.
+
+    Returns:
+        The values (*batch, points, slots, ...).
+
+    Raises:
+        ValueError: ``values`` does not begin with the axes of the points.
+    """
+    *points, slots = patches.nodes.shape
+    if list(values.shape[: len(points)]) != points:
+        raise ValueError(
+            f"values: expected one row per point, shape ({', '.join(map(str, points))}, ...), "
+            f"got {tuple(values.shape)}"
+        )
+    own = values.shape[len(points) :]
+    index = patches.nodes + _first_rows(patches.nodes)[..., None]
+    rows = gather_nodes(values.reshape(prod(points), *own), index.flatten())
+    return rows.reshape(*points, slots, *own)
+
+
+def check_clouds(points: Tensor, mask: Tensor | None, batch: Tensor | None) -> None:
+    """Refuse what is no batch of clouds.
+
+    Args:
+        points: clouds: a dense batch, or with ``batch`` a ragged one.
+        mask: True where a point of a dense batch exists.
+        batch: graph of each node of a ragged batch.
+
+    Raises:
+        ValueError: shapes do not fit.
+        TypeError: ``points`` are not floating-point, or ``mask`` not boolean.
+    """
+    if not points.is_floating_point():
+        raise TypeError(f"points: expected floating-point coordinates, got {points.dtype}")
+    if points.ndim < 2 or (batch is not None and points.ndim != 2):
+        expected = "(..., points, d)" if batch is None else "(nodes, d)"
+        raise ValueError(f"points: expected shape {expected}, got {tuple(points.shape)}")
+    if mask is not None:
+        if batch is not None:
+            raise ValueError("mask: a ragged batch has none; give either mask or batch")
+        if mask.dtype != torch.bool:
+            raise TypeError(f"mask: expected booleans, got {mask.dtype}; convert with .bool()")
+        if mask.shape != points.shape[:-1]:
+            raise ValueError(
+                f"mask: expected shape {tuple(points.shape[:-1])}, one entry per point, "
+                f"got {tuple(mask.shape)}"
+            )
+
+
+def _in_slots(edge_index: Tensor, nodes: int, slots: int) -> Patches:
+    """Sources by target, of edges that are sorted by target."""
+    source, target = edge_index
+    count = torch.bincount(target, minlength=nodes)
+    place = torch.arange(len(target), device=target.device) - (count.cumsum(0) - count)[target]
+    own = torch.arange(nodes, device=target.device)
+    index = own[:, None].repeat(1, slots)
+    index[target, place] = source
+    return Patches(index, torch.arange(slots, device=target.device) < count[:, None])
+
+
+def _first_rows(points: Tensor) -> Tensor:
+    """For each point of a dense batch, the row of the first point of its cloud among all points."""
+    *batch, nodes, _ = points.shape
+    first = nodes * torch.arange(prod(batch), device=points.device)
+    return first.reshape(*batch, 1).expand(*batch, nodes)

@@ -1,0 +1,86 @@
+"""The picture of a trained graph network: a pair of graphs, and what is predicted for all pairs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from eqlib.models.training import Batch
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#2b6cb0", "#c05621")
+TITLES = ("unsatisfiable", "satisfiable")
+
+
+def draw_pairs(graphs: Batch, probability: Float[Tensor, "copies graphs"], path: Path) -> None:
+    """Draw the first pair, and the probabilities of both graphs of each pair.
+
+    Args:
+        graphs: pairs of graphs of labels 0 and 1, the graphs of a pair one after the other.
+        probability: predicted for label 1, for relabelled copies of each graph.
+        path: the PNG to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    *pair, plane = figure.subplots(1, 3)
+    labels = graphs["y"].reshape(-1, 2)
+    order = labels.argsort(1) + 2 * torch.arange(len(labels))[:, None]
+    for label, panel in enumerate(pair):
+        _draw_graph(panel, graphs, int(order[0, label]))
+        panel.set_title(f"A test formula, {TITLES[label]}")
+    x, y = probability[:, order[:, 0]], probability[:, order[:, 1]]
+    plane.plot([0, 1], [0, 1], color="grey", linewidth=0.7)
+    plane.scatter(x.flatten(), y.flatten(), s=4, alpha=0.15, color="black", linewidths=0)
+    plane.set_xlabel("probability of “satisfiable” for the unsatisfiable formula")
+    plane.set_ylabel("for its satisfiable partner")
+    plane.set_title(f"{len(labels)} pairs, {len(probability)} relabellings each")
+    plane.set_xlim(-0.03, 1.03)
+    plane.set_ylim(-0.03, 1.03)
+    plane.set_aspect("equal")
+    figure.savefig(path, dpi=110)
+
+
+def _draw_graph(panel: "Axes", graphs: Batch, index: int) -> None:
+    """Draw one graph, its nodes at the entries of Laplacian eigenvectors."""
+    nodes = (graphs["batch"] == index).nonzero()[:, 0]
+    first, size = int(nodes[0]), len(nodes)
+    inside = graphs["batch"][graphs["edge_index"][0]] == index
+    source, target = (graphs["edge_index"][:, inside] - first).cpu()
+    points = _layout(source, target, size)
+    for i, j in zip(source.tolist(), target.tolist(), strict=True):
+        if i < j:
+            panel.plot(*points[[i, j]].T, color="grey", linewidth=0.8, zorder=1)
+    kinds = graphs["x"][nodes].cpu()
+    for kind, colour in enumerate(COLOURS):
+        x, y = points[kinds == kind].T
+        panel.scatter(x, y, s=22, color=colour, zorder=2)
+    panel.set_aspect("equal")
+    panel.axis("off")
+
+
+def _layout(source: Tensor, target: Tensor, size: int) -> Float[Tensor, "nodes 2"]:
+    """Places of nodes: parts side by side, each by two eigenvectors of its Laplacian."""
+    adjacency = torch.zeros(size, size, dtype=torch.float64)
+    adjacency[source, target] = 1
+    part = torch.arange(size)
+    for _ in range(size):
+        reach = torch.where(adjacency > 0, part, size).amin(1)
+        part = torch.minimum(part, reach)
+    points, offset = torch.zeros(size, 2, dtype=torch.float64), 0.0
+    for index in part.unique():
+        nodes = (part == index).nonzero()[:, 0]
+        block = adjacency[nodes][:, nodes]
+        vectors = torch.linalg.eigh(block.sum(1).diag() - block).eigenvectors
+        extent = vectors.new_zeros(len(nodes), 2)
+        found = vectors[:, 1:3]
+        extent[:, : found.shape[1]] = found / found.abs().amax(0).clamp(min=1e-12)
+        points[nodes] = extent + torch.tensor([offset, 0.0])
+        offset += 2.4
+    return points

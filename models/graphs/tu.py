@@ -1,0 +1,71 @@
+"""Graph classification sets in the text format of the GIN paper (MUTAG, PTC, PROTEINS ...)."""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from eqlib.models.graphs.ragged import Graphs
+
+
+def read_tu(path: Path) -> Graphs:
+    """Read a set: its number of graphs, then of each graph ``n label`` and n lines of nodes.
+
+    The line of node i is ``tag degree neighbour neighbour ...`` with neighbours counted from 0.
+    Labels and tags are numbered anew from 0 in the order of their values.
+
+    Args:
+        path: such as ``MUTAG/MUTAG.txt``.
+
+    Raises:
+        ValueError: the file does not follow the format; the message names the line.
+    """
+    lines = iter(enumerate(path.read_text().splitlines(), start=1))
+    line = 0
+    sizes, labels, tags, edges, degrees = [], [], [], [], []
+
+    def numbers() -> list[int]:
+        nonlocal line
+        line, text = next(lines)
+        return [int(word) for word in text.split()]
+
+    try:
+        (graphs,) = numbers()
+        for _ in range(graphs):
+            size, label = numbers()
+            sizes.append(size)
+            labels.append(label)
+            degrees.append(0)
+            for node in range(size):
+                tag, degree, *rest = numbers()
+                if len(rest) < degree:
+                    raise ValueError(f"expected {degree} neighbours, got {len(rest)}")
+                tags.append(tag)
+                degrees[-1] += degree
+                edges += [(node, neighbour) for neighbour in rest[:degree]]
+    except (StopIteration, ValueError) as error:
+        reason = str(error) or "the file ends before its last graph"
+        raise ValueError(f"{path}, line {line}: {reason}") from error
+    return Graphs(
+        _numbered(tags),
+        torch.tensor(edges, dtype=torch.int64).reshape(-1, 2).T.contiguous(),
+        torch.tensor([0, *sizes]).cumsum(0),
+        torch.tensor([0, *degrees]).cumsum(0),
+        _numbered(labels),
+    )
+
+
+def read_folds(folder: Path, fold: int) -> tuple[Int[Tensor, "train"], Int[Tensor, "test"]]:
+    """Return the training and test graphs of a fold, 1 to 10, from ``10fold_idx``."""
+    names = (f"train_idx-{fold}.txt", f"test_idx-{fold}.txt")
+    train, test = (
+        torch.tensor([int(word) for word in (folder / "10fold_idx" / name).read_text().split()])
+        for name in names
+    )
+    return train, test
+
+
+def _numbered(values: list[int]) -> Tensor:
+    """The rank of each value among the different ones."""
+    return torch.tensor(values, dtype=torch.int64).unique(return_inverse=True)[1]
