@@ -1,5 +1,6 @@
 """Graphs and features as arguments of permutation frames, checked and brought to one form."""
 
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -128,7 +129,7 @@ def read_columns(
             f"one row per node, got {tuple(features.shape)}"
         )
     _require_real("features", features)
-    columns = features.detach().reshape(*nodes, -1).flatten(0, len(nodes) - 1)
+    columns = features.detach().reshape(prod(nodes), prod(features.shape[len(nodes) :]))
     columns = columns if rows is None else columns[rows]
     _require_finite("features", columns)
     return columns

@@ -186,7 +186,7 @@ def _leaves(copies: _Copies, limit: int) -> tuple[_Copies, Tensor]:
         index = torch.arange(len(copies.graph), device=weights.device)
         member, tied = _tied(copies)
         # Every copy that is still tied leads to as many orders as its class has nodes, or more.
-        counts = torch.zeros_like(weights).index_add_(0, copies.graph, tied.double())
+        counts = torch.bincount(copies.graph, tied.double())
         kept = index[counts[copies.graph] <= limit]
         if len(kept) < len(index):
             copies, weights = _take(copies, kept), weights[kept]

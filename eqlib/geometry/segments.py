@@ -219,7 +219,7 @@ def _add_rows(values: Tensor, index: Tensor, num_segments: int) -> Tensor:
 def _take_rows(values: Tensor, index: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         return values.gather(0, _align(index, values).expand(-1, *values.shape[1:]))
-    return values.index_select(0, index)
+    return values.contiguous().index_select(0, index)  # strided rows are taken one by one
 
 
 def _largest_rows(values: Tensor, index: Tensor, num_segments: int, empty: float) -> Tensor:

@@ -82,73 +82,102 @@ static inline void decompose2(const lanes *a, lanes *values, lanes *vectors, int
     vectors[3][i] = s + poison;
 }
 
-static inline void decompose3(const lanes *a, lanes *values, lanes *vectors, int i)
+/* Symmetric 3x3 matrices in registers. */
+typedef struct {
+    real a00, a10, a11, a20, a21, a22;
+} symmetric;
+typedef struct {
+    real x, y, z;
+} vector;
+
+static inline real dot(vector a, vector b) { return a.x * b.x + a.y * b.y + a.z * b.z; }
+
+static inline vector times(symmetric b, vector v)
 {
-    real a00 = a[0][i], a10 = a[3][i], a11 = a[4][i];
-    real a20 = a[6][i], a21 = a[7][i], a22 = a[8][i];
-    real diagonal = max(max(ABS(a00), ABS(a11)), ABS(a22)), scale, inverse;
-    powers_of_two(max(max(max(ABS(a10), ABS(a20)), ABS(a21)), diagonal), &scale, &inverse);
-    real poison = (a[1][i] * 0 + a[2][i] * 0 + a[5][i] * 0) + (a00 * 0 + a11 * 0 + a22 * 0) +
-                  (a10 * 0 + a20 * 0 + a21 * 0);
-    a00 *= inverse, a10 *= inverse, a11 *= inverse;
-    a20 *= inverse, a21 *= inverse, a22 *= inverse;
+    return (vector){b.a00 * v.x + b.a10 * v.y + b.a20 * v.z,
+                    b.a10 * v.x + b.a11 * v.y + b.a21 * v.z,
+                    b.a20 * v.x + b.a21 * v.y + b.a22 * v.z};
+}
 
-    /* A = q + p B, with B of trace 0 and norm sqrt(6) */
-    real q = (a00 + a11 + a22) * (real)(1.0 / 3);
-    a00 -= q, a11 -= q, a22 -= q;
-    real p = SQRT((a00 * a00 + a11 * a11 + a22 * a22 + 2 * (a10 * a10 + a20 * a20 + a21 * a21)) *
-                  (real)(1.0 / 6));
-    real shrink = p <= 4 * EPSILON ? 0 : 1 / max(p, EPSILON);
-    a00 *= shrink, a10 *= shrink, a11 *= shrink;
-    a20 *= shrink, a21 *= shrink, a22 *= shrink;
+/* Write a matrix q + p B with B of trace 0 and norm sqrt(6); where all eigenvalues are q, p and B
+ * are zero. */
+static inline symmetric reduce(symmetric a, real *q, real *p)
+{
+    *q = (a.a00 + a.a11 + a.a22) * (real)(1.0 / 3);
+    a.a00 -= *q, a.a11 -= *q, a.a22 -= *q;
+    real off = a.a10 * a.a10 + a.a20 * a.a20 + a.a21 * a.a21;
+    real square = a.a00 * a.a00 + a.a11 * a.a11 + a.a22 * a.a22 + 2 * off;
+    real size = SQRT(square * (real)(1.0 / 6));
+    real shrink = size <= 4 * EPSILON ? 0 : 1 / max(size, EPSILON);
+    *p = shrink > 0 ? size : 0;
+    a.a00 *= shrink, a.a10 *= shrink, a.a11 *= shrink;
+    a.a20 *= shrink, a.a21 *= shrink, a.a22 *= shrink;
+    return a;
+}
 
-    /* the isolated eigenvalue: the root of m^3 - 3m = 2r that is farthest from zero */
-    real r = (a00 * (a11 * a22 - a21 * a21) - a10 * (a10 * a22 - a21 * a20) +
-              a20 * (a10 * a21 - a11 * a20)) / 2;
-    real t = ABS(r);
+/* The eigenvalue m of B that is farthest from zero: m^3 - 3m = det B. */
+static inline real isolated(symmetric b)
+{
+    real minor = b.a10 * (b.a20 * b.a21 - b.a10 * b.a22) + b.a20 * (b.a10 * b.a21 - b.a11 * b.a20);
+    real half = (b.a00 * (b.a11 * b.a22 - b.a21 * b.a21) + minor) / 2;
+    real t = ABS(half);
     t = t > 1 ? 1 : t;
     real m = ROOT0 + t * (ROOT1 + t * (ROOT2 + t * ROOT3));
     m -= (m * (m * m - 3) - 2 * t) / (3 * (m * m - 1));
     m -= (m * (m * m - 3) - 2 * t) / (3 * (m * m - 1));
-    m = r < 0 ? -m : m;
+    return half >= 0 ? m : -m;
+}
 
-    /* its vector: the longest column of the adjugate of B - m */
-    real n00 = a00 - m, n11 = a11 - m, n22 = a22 - m;
-    real c00 = n11 * n22 - a21 * a21, c11 = n00 * n22 - a20 * a20, c22 = n00 * n11 - a10 * a10;
-    real c10 = a21 * a20 - a10 * n22, c20 = a10 * a21 - a20 * n11, c21 = a10 * a20 - n00 * a21;
+/* Its vector: the longest column of the adjugate of B - m. */
+static inline vector vector_of(symmetric b, real m)
+{
+    real n00 = b.a00 - m, n11 = b.a11 - m, n22 = b.a22 - m;
+    real c00 = n11 * n22 - b.a21 * b.a21, c10 = b.a21 * b.a20 - b.a10 * n22;
+    real c11 = n00 * n22 - b.a20 * b.a20, c20 = b.a10 * b.a21 - b.a20 * n11;
+    real c22 = n00 * n11 - b.a10 * b.a10, c21 = b.a10 * b.a20 - n00 * b.a21;
     int first = c00 > c11 && c00 > c22, second = c11 > c22;
-    real x = first ? c00 : second ? c10 : c20;
-    real y = first ? c10 : second ? c11 : c21;
-    real z = first ? c20 : second ? c21 : c22;
-    real length = SQRT(x * x + y * y + z * z);
-    x /= length, y /= length, z /= length;
+    vector v = {first ? c00 : second ? c10 : c20, first ? c10 : second ? c11 : c21,
+                first ? c20 : second ? c21 : c22};
+    real length = SQRT(dot(v, v));
+    return (vector){v.x / length, v.y / length, v.z / length};
+}
 
-    /* two vectors that complete it: u and w, with u x w = v */
-    real sign = z < 0 ? -1 : 1, e = -1 / (sign + z), f = x * y * e;
-    real u0 = 1 + sign * x * x * e, u1 = sign * f, u2 = -sign * x;
-    real w0 = f, w1 = sign + y * y * e, w2 = -y;
+static inline void store_row(lanes *vectors, int i, real low, real high, real v, int last)
+{
+    vectors[0][i] = last ? low : v;
+    vectors[1][i] = last ? high : low;
+    vectors[2][i] = last ? v : high;
+}
 
-    /* the 2x2 block of B on them */
-    real bu0 = a00 * u0 + a10 * u1 + a20 * u2, bw0 = a00 * w0 + a10 * w1 + a20 * w2;
-    real bu1 = a10 * u0 + a11 * u1 + a21 * u2, bw1 = a10 * w0 + a11 * w1 + a21 * w2;
-    real bu2 = a20 * u0 + a21 * u1 + a22 * u2, bw2 = a20 * w0 + a21 * w1 + a22 * w2;
-    real uu = u0 * bu0 + u1 * bu1 + u2 * bu2, ww = w0 * bw0 + w1 * bw1 + w2 * bw2;
-    real uw = w0 * bu0 + w1 * bu1 + w2 * bu2, c, s, h;
-    rotation((uu - ww) / 2, uw, &c, &s, &h);
+static inline void decompose3(const lanes *a, lanes *values, lanes *vectors, int i)
+{
+    symmetric b = {a[0][i], a[3][i], a[4][i], a[6][i], a[7][i], a[8][i]};
+    real poison = (a[1][i] * 0 + a[2][i] * 0 + a[5][i] * 0) +
+                  (b.a00 * 0 + b.a11 * 0 + b.a22 * 0) + (b.a10 * 0 + b.a20 * 0 + b.a21 * 0);
+    real diagonal = max(max(ABS(b.a00), ABS(b.a11)), ABS(b.a22)), scale, inverse, q, p, c, s, h;
+    powers_of_two(max(max(max(ABS(b.a10), ABS(b.a20)), ABS(b.a21)), diagonal), &scale, &inverse);
+    b.a00 *= inverse, b.a10 *= inverse, b.a11 *= inverse;
+    b.a20 *= inverse, b.a21 *= inverse, b.a22 *= inverse;
+    b = reduce(b, &q, &p);
+    real m = isolated(b);
+    vector v = vector_of(b, m);
+    int last = m >= 0; /* whether the isolated eigenvalue is the largest */
+
+    /* two vectors that complete it, with u x w = v, and the block of B on them */
+    real sign = v.z < 0 ? -1 : 1, e = -1 / (sign + v.z), f = v.x * v.y * e;
+    vector u = {1 + sign * v.x * v.x * e, sign * f, -sign * v.x};
+    vector w = {f, sign + v.y * v.y * e, -v.y}, bu = times(b, u);
+    real uu = dot(u, bu), ww = dot(w, times(b, w));
+    rotation((uu - ww) / 2, dot(w, bu), &c, &s, &h);
     real low = (uu + ww) / 2 - h, high = (uu + ww) / 2 + h;
 
-    int last = r >= 0; /* whether the isolated eigenvalue is the largest */
-    p = shrink > 0 ? p : 0;
     values[0][i] = scale * (q + p * (last ? low : m)) + poison;
     values[1][i] = scale * (q + p * (last ? high : low)) + poison;
     values[2][i] = scale * (q + p * (last ? m : high)) + poison;
-    real l0 = s * u0 - c * w0 + poison, h0 = c * u0 + s * w0 + poison;
-    real l1 = s * u1 - c * w1 + poison, h1 = c * u1 + s * w1 + poison;
-    real l2 = s * u2 - c * w2 + poison, h2 = c * u2 + s * w2 + poison;
-    x += poison, y += poison, z += poison;
-    vectors[0][i] = last ? l0 : x, vectors[1][i] = last ? h0 : l0, vectors[2][i] = last ? x : h0;
-    vectors[3][i] = last ? l1 : y, vectors[4][i] = last ? h1 : l1, vectors[5][i] = last ? y : h1;
-    vectors[6][i] = last ? l2 : z, vectors[7][i] = last ? h2 : l2, vectors[8][i] = last ? z : h2;
+    c += poison, s += poison, v.x += poison, v.y += poison, v.z += poison;
+    store_row(vectors, i, s * u.x - c * w.x, c * u.x + s * w.x, v.x, last);
+    store_row(vectors + 3, i, s * u.y - c * w.y, c * u.y + s * w.y, v.y, last);
+    store_row(vectors + 6, i, s * u.z - c * w.z, c * u.z + s * w.z, v.z, last);
 }
 
 /* K(Delta) / 2, where the diagonal of K is zero and never asked for. */

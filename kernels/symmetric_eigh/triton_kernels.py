@@ -69,6 +69,20 @@ def _rotation(d, b, EPSILON: tl.constexpr):
 
 
 @jit
+def _reduce(a00, a10, a11, a20, a21, a22, EPSILON: tl.constexpr):
+    """Return q, p and B of q + p B, with B of trace 0 and norm sqrt(6), or p and B zero."""
+    q = (a00 + a11 + a22) * (1.0 / 3.0)
+    a00, a11, a22 = a00 - q, a11 - q, a22 - q
+    off = a10 * a10 + a20 * a20 + a21 * a21
+    p = _sqrt((a00 * a00 + a11 * a11 + a22 * a22 + 2 * off) * (1.0 / 6.0))
+    triple = p <= 4 * EPSILON
+    shrink = tl.where(triple, 0.0, _divide(tl.full(p.shape, 1.0, p.dtype), tl.maximum(p, EPSILON)))
+    a00, a10, a11 = a00 * shrink, a10 * shrink, a11 * shrink
+    a20, a21, a22 = a20 * shrink, a21 * shrink, a22 * shrink
+    return q, tl.where(triple, 0.0, p), a00, a10, a11, a20, a21, a22
+
+
+@jit
 def _isolated(a00, a10, a11, a20, a21, a22):
     """Return the eigenvalue that is farthest from zero, and whether it is the largest."""
     minor = a10 * (a20 * a21 - a10 * a22) + a20 * (a10 * a21 - a11 * a20)
@@ -94,6 +108,28 @@ def _vector(a00, a10, a11, a20, a21, a22, m):
     z = tl.where(first, c20, tl.where(second, c21, c22))
     length = _sqrt(x * x + y * y + z * z)
     return _divide(x, length), _divide(y, length), _divide(z, length)
+
+
+@jit
+def _complement(x, y, z):
+    """Return two vectors that complete a unit vector v: u and w, with u x w = v."""
+    sign = tl.where(z < 0, -1.0, 1.0).to(z.dtype)
+    e = _divide(tl.full(z.shape, -1.0, z.dtype), sign + z)
+    f = x * y * e
+    return (1 + sign * x * x * e, sign * f, -sign * x), (f, sign + y * y * e, -y)
+
+
+@jit
+def _times(a00, a10, a11, a20, a21, a22, v):
+    """Return the product of a symmetric matrix and a vector."""
+    x = a00 * v[0] + a10 * v[1] + a20 * v[2]
+    y = a10 * v[0] + a11 * v[1] + a21 * v[2]
+    return x, y, a20 * v[0] + a21 * v[1] + a22 * v[2]
+
+
+@jit
+def _dot(x, y):
+    return x[0] * y[0] + x[1] * y[1] + x[2] * y[2]
 
 
 @jit
@@ -157,40 +193,22 @@ def _decompose3_kernel(
     a00, a10, a11 = a00 * reciprocal, a10 * reciprocal, a11 * reciprocal
     a20, a21, a22 = a20 * reciprocal, a21 * reciprocal, a22 * reciprocal
 
-    # A = q + p B, with B of trace 0 and norm sqrt(6)
-    q = (a00 + a11 + a22) * (1.0 / 3.0)
-    a00, a11, a22 = a00 - q, a11 - q, a22 - q
-    off = a10 * a10 + a20 * a20 + a21 * a21
-    p = _sqrt((a00 * a00 + a11 * a11 + a22 * a22 + 2 * off) * (1.0 / 6.0))
-    triple = p <= 4 * EPSILON
-    shrink = tl.where(triple, 0.0, _divide(tl.full(p.shape, 1.0, p.dtype), tl.maximum(p, EPSILON)))
-    p = tl.where(triple, 0.0, p)
-    a00, a10, a11 = a00 * shrink, a10 * shrink, a11 * shrink
-    a20, a21, a22 = a20 * shrink, a21 * shrink, a22 * shrink
+    q, p, a00, a10, a11, a20, a21, a22 = _reduce(a00, a10, a11, a20, a21, a22, EPSILON)
     m, last = _isolated(a00, a10, a11, a20, a21, a22)
     x, y, z = _vector(a00, a10, a11, a20, a21, a22, m)
 
-    # two vectors that complete it: u and w, with u x w = v
-    sign = tl.where(z < 0, -1.0, 1.0).to(z.dtype)
-    e = _divide(tl.full(p.shape, -1.0, p.dtype), sign + z)
-    f = x * y * e
-    u0, u1, u2 = 1 + sign * x * x * e, sign * f, -sign * x
-    w0, w1, w2 = f, sign + y * y * e, -y
-
-    # the 2x2 block of B on them
-    bu0, bw0 = a00 * u0 + a10 * u1 + a20 * u2, a00 * w0 + a10 * w1 + a20 * w2
-    bu1, bw1 = a10 * u0 + a11 * u1 + a21 * u2, a10 * w0 + a11 * w1 + a21 * w2
-    bu2, bw2 = a20 * u0 + a21 * u1 + a22 * u2, a20 * w0 + a21 * w1 + a22 * w2
-    uu, ww = u0 * bu0 + u1 * bu1 + u2 * bu2, w0 * bw0 + w1 * bw1 + w2 * bw2
-    c, s, height = _rotation((uu - ww) * 0.5, w0 * bu0 + w1 * bu1 + w2 * bu2, EPSILON)
+    u, w = _complement(x, y, z)
+    Bu = _times(a00, a10, a11, a20, a21, a22, u)
+    uu, ww = _dot(u, Bu), _dot(w, _times(a00, a10, a11, a20, a21, a22, w))
+    c, s, height = _rotation((uu - ww) * 0.5, _dot(w, Bu), EPSILON)
     low, high = (uu + ww) * 0.5 - height, (uu + ww) * 0.5 + height
 
     _store(values, row, ok, 0, 3, scale * (q + p * tl.where(last, low, m)) + poison)
     _store(values, row, ok, 1, 3, scale * (q + p * tl.where(last, high, low)) + poison)
     _store(values, row, ok, 2, 3, scale * (q + p * tl.where(last, m, high)) + poison)
-    _store_row(vectors, row, ok, 0, s * u0 - c * w0, c * u0 + s * w0, x, last, poison)
-    _store_row(vectors, row, ok, 1, s * u1 - c * w1, c * u1 + s * w1, y, last, poison)
-    _store_row(vectors, row, ok, 2, s * u2 - c * w2, c * u2 + s * w2, z, last, poison)
+    _store_row(vectors, row, ok, 0, s * u[0] - c * w[0], c * u[0] + s * w[0], x, last, poison)
+    _store_row(vectors, row, ok, 1, s * u[1] - c * w[1], c * u[1] + s * w[1], y, last, poison)
+    _store_row(vectors, row, ok, 2, s * u[2] - c * w[2], c * u[2] + s * w[2], z, last, poison)
 
 
 @jit
@@ -246,11 +264,6 @@ def _vector_of(tensor, row, ok, axis: tl.constexpr):
     """Return one column of 3x3 matrices."""
     first = _load(tensor, row, ok, axis, 9)
     return first, _load(tensor, row, ok, axis + 3, 9), _load(tensor, row, ok, axis + 6, 9)
-
-
-@jit
-def _dot(x, y):
-    return x[0] * y[0] + x[1] * y[1] + x[2] * y[2]
 
 
 @jit

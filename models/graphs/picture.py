@@ -27,7 +27,7 @@ def draw_pairs(graphs: Batch, probability: Float[Tensor, "copies graphs"], path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    figure = Figure(figsize=(12, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     *pair, plane = figure.subplots(1, 3)
     labels = graphs["y"].reshape(-1, 2)
@@ -37,13 +37,13 @@ def draw_pairs(graphs: Batch, probability: Float[Tensor, "copies graphs"], path:
         panel.set_title(f"A test formula, {TITLES[label]}")
     x, y = probability[:, order[:, 0]], probability[:, order[:, 1]]
     plane.plot([0, 1], [0, 1], color="grey", linewidth=0.7)
-    plane.scatter(x.flatten(), y.flatten(), s=4, alpha=0.15, color="black", linewidths=0)
-    plane.set_xlabel("probability of “satisfiable” for the unsatisfiable formula")
-    plane.set_ylabel("for its satisfiable partner")
+    plane.scatter(x.flatten(), y.flatten(), s=16, alpha=0.3, color="black", linewidths=0)
+    plane.set_xlabel("“satisfiable” for the unsatisfiable one")
+    plane.set_ylabel("“satisfiable” for its satisfiable partner")
     plane.set_title(f"{len(labels)} pairs, {len(probability)} relabellings each")
     plane.set_xlim(-0.03, 1.03)
     plane.set_ylim(-0.03, 1.03)
-    plane.set_aspect("equal")
+    plane.set_box_aspect(1)
     figure.savefig(path, dpi=110)
 
 
@@ -66,7 +66,7 @@ def _draw_graph(panel: "Axes", graphs: Batch, index: int) -> None:
 
 
 def _layout(source: Tensor, target: Tensor, size: int) -> Float[Tensor, "nodes 2"]:
-    """Places of nodes: parts side by side, each by two eigenvectors of its Laplacian."""
+    """Places of nodes: parts side by side, each by eigenvectors of its Laplacian."""
     adjacency = torch.zeros(size, size, dtype=torch.float64)
     adjacency[source, target] = 1
     part = torch.arange(size)
@@ -79,7 +79,9 @@ def _layout(source: Tensor, target: Tensor, size: int) -> Float[Tensor, "nodes 2
         block = adjacency[nodes][:, nodes]
         vectors = torch.linalg.eigh(block.sum(1).diag() - block).eigenvectors
         extent = vectors.new_zeros(len(nodes), 2)
-        found = vectors[:, 1:3]
+        # The next two move apart what the first two leave in one place.
+        found = vectors[:, 1:3].clone()
+        found[:, : len(nodes) - 3] += 0.25 * vectors[:, 3:5]
         extent[:, : found.shape[1]] = found / found.abs().amax(0).clamp(min=1e-12)
         points[nodes] = extent + torch.tensor([offset, 0.0])
         offset += 2.4

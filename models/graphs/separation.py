@@ -71,6 +71,7 @@ def count_pairs(
     samples: int = 16,
     threshold: float = 1e-6,
     seed: int = 0,
+    search: bool = False,
 ) -> Count:
     r"""Count pairs that no network of several separates, all computed in float64.
 
@@ -88,15 +89,19 @@ def count_pairs(
         samples: orders drawn for each graph that has too many to average over all.
         threshold: the smallest difference that counts.
         seed: of the weights.
+        search: average over the orders of `eqlib.frames.search_frames`.
 
     Note:
-        Frames of graphs of up to eight nodes are averaged over in full; others are sampled.
+        Sorting frames of graphs of up to eight nodes are averaged over in full; others are sampled.
     """
     start = time.perf_counter()
     everything = graphs[torch.arange(len(graphs))]
     nodes, types = int(graphs.node_ptr.diff().max()), int(graphs.x.max()) + 1
-    small = nodes <= 8
-    nets = [_make(model, nodes, types, samples, small, seed, index) for index in range(networks)]
+    nets = [_make(model, nodes, types, samples, seed, index) for index in range(networks)]
+    for network in nets:
+        if isinstance(network, FrameAveraged):
+            network.search = search and network.spectral
+            network.limit = EXACT if nodes <= 8 else 0
     embedded, about = embed(nets, _ragged(everything))
     scale = embedded.abs().sum(2).mean(1)
     moved = _relabelled_distances(nets, graphs, embedded) / scale[:, None]
@@ -125,12 +130,12 @@ def embed(networks: Sequence[GraphNetwork], graphs: RaggedGraphs) -> tuple[Embed
     if not isinstance(first, FrameAveraged):
         return torch.stack([network.predict(graphs, None) for network in networks]), "none"
     copies = first.copies(graphs)
-    listed = len(copies.graph)
+    about = f"{len(copies.graph):,} orders"
     if first.limit:
         copies = merge_equal_copies(copies)
-        about = f"exact: {listed:,} orders, {len(copies.graph):,} of them different"
-    else:
-        about = f"approximate: {first.samples} samples"
+        about += f", {len(copies.graph):,} of them different"
+    approximate = int((~copies.exact).sum())
+    about = f"approximate for {approximate:,} graphs: {about}" if approximate else f"exact: {about}"
     found = [network.average(copies) for network in networks if isinstance(network, FrameAveraged)]
     return torch.stack(found), about
 
@@ -170,7 +175,7 @@ def merge_equal_copies(copies: Copies) -> Copies:
     kept = RaggedGraphs(
         graphs.x[node][order], rank[slot[graphs.edge_index[:, edge]]], batch[order], len(different)
     )
-    return Copies(kept, different[:, 0], weights, copies.num_graphs)
+    return copies._replace(graphs=kept, graph=different[:, 0], weights=weights)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -188,13 +193,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--samples", type=int, default=16, help="orders drawn for large frames")
     parser.add_argument("--threshold", type=float, default=1e-6, help="relative difference")
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights")
+    parser.add_argument("--search", action="store_true", help="frames of a search, not samples")
     parser.add_argument("--data-dir", metavar="DIR", help="folder of the data")
     parser.add_argument("--out", metavar="FILE", help="JSON file to write the counts to")
     try:
         given = parse_arguments(parser, sys.argv[1:] if arguments is None else list(arguments))
         _check(given.dataset, given.model)
         graphs = load(given.dataset, None if given.data_dir is None else Path(given.data_dir))
-        options = (given.networks, given.samples, given.threshold, given.seed)
+        options = (given.networks, given.samples, given.threshold, given.seed, given.search)
         counts = [count_pairs(given.dataset, graphs, model, *options) for model in given.model]
         if given.out:
             rows = [count._asdict() for count in counts]
@@ -214,9 +220,7 @@ def _check(dataset: str | None, models: Sequence[str]) -> None:
             raise unknown("model", model, MODELS)
 
 
-def _make(
-    model: str, nodes: int, types: int, samples: int, exact: bool, seed: int, index: int
-) -> GraphNetwork:
+def _make(model: str, nodes: int, types: int, samples: int, seed: int, index: int) -> GraphNetwork:
     """Return a network with random weights in float64, in evaluation mode."""
     options: dict[str, Any] = {"node_types": types, "outputs": OUTPUTS, "width": WIDTH}
     options["layers"] = LAYERS
@@ -226,10 +230,7 @@ def _make(
         options["samples"] = samples
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed("separation", seed, index))
-        network = MODELS[model](**options).double().eval()
-    if exact and isinstance(network, FrameAveraged):
-        network.limit = EXACT
-    return network
+        return MODELS[model](**options).double().eval()
 
 
 def _ragged(batch: dict[str, Tensor]) -> RaggedGraphs:

@@ -20,12 +20,24 @@ from eqlib.models.normals.networks import (
     Plane,
     PointNet,
 )
-from eqlib.models.normals.networks.base import SIGNATURE
 from eqlib.models.normals.picture import draw_normals
 from eqlib.models.training import Batch, Dataset, Splits, Task, to_device
-from eqlib.symmetry import equivariance_error
+from eqlib.symmetry import (
+    SO,
+    NodeOrder,
+    Permutations,
+    Point,
+    Signature,
+    Vector,
+    equivariance_error,
+)
 
 REGIMES = ("z", "so3")
+ROTATIONS = Signature(
+    SO(3) * Permutations(),
+    inputs={"points": Point() * NodeOrder(-2)},
+    outputs=Vector() * NodeOrder(-2),
+)
 CHECKED = 20  # clouds whose symmetry is checked
 GAP = 0.05  # smallest relative gap of theirs: frames of others lose digits of float32
 
@@ -95,9 +107,11 @@ class Normals(Task):
         return {"points": split[torch.arange(min(100, len(split)))]["points"]}
 
     def equivariance(self, model: nn.Module, split: Dataset) -> dict[str, float]:
-        """Return the largest relative error over random motions and relabellings of some clouds.
+        """Return the largest relative error over random rotations and relabellings of some clouds.
 
-        They are the first 20 whose variances along their principal axes are well apart.
+        They are the first 20 whose variances along their principal axes are well apart. Clouds
+        have their centroid at 0: far from it, coordinates in float32 would be rounded too much
+        to tell the network's errors.
         """
         device = next(model.parameters()).device
         points = split[torch.arange(len(split))]["points"]
@@ -107,7 +121,7 @@ class Normals(Task):
             network = copy.deepcopy(model).to(dtype)
             inputs = to_device({"points": checked}, device, dtype)
             with torch.no_grad():
-                report = equivariance_error(network, inputs, SIGNATURE)
+                report = equivariance_error(network, inputs, ROTATIONS)
             errors[str(dtype).removeprefix("torch.")] = report.max
         return errors
 

@@ -12,6 +12,7 @@ from tests.frames.definition import (
     PLANAR,
     SYMMETRIC,
     Network,
+    average,
     averaged,
     equivariance,
     errors,
@@ -237,3 +238,19 @@ def test_gaps_agree(function, group, rng):
     width = as_group(group).dimension
     points = torch.randn(5, 7, width, dtype=torch.float64, generator=rng)
     torch.testing.assert_close(function(points, group).gap, pca_frames(points, group).gap)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("samples", [None, 4], ids=str)
+def test_frames_on_a_gpu_have_the_averages_of_those_on_the_cpu(samples):
+    clouds = torch.stack([isotropic(9, 1), isotropic(9, 2) * torch.tensor([1.5, 1.2, 1.0])])
+    options = {"samples": samples, "generator": torch.Generator("cuda").manual_seed(0)}
+    for function, chosen in ((minimal_frames, {}), (weighted_frames, options)):
+        frames = function(clouds.cuda(), "E(3)", **chosen)
+        frames = type(frames)(*(part if part is None else part.cpu() for part in frames))
+        total = torch.zeros(2, dtype=torch.float64).index_add(0, frames.cloud, frames.weights)
+        torch.testing.assert_close(total, torch.ones_like(total))
+        if samples is None and function is weighted_frames:
+            expected = averaged("weighted", "E(3)", Network(), clouds)
+            found = average(Network(), clouds, frames)
+            torch.testing.assert_close(found, expected)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import grad, gradcheck
 
-from eqlib.frames import LocalFrameAverage, local_frames, nearest_patches, patches_of_edges
+from eqlib.frames import LocalFrameAverage, local_frames, nearest_patches
 from eqlib.symmetry import (
     NodeOrder,
     Permutations,
@@ -28,6 +28,7 @@ from tests.frames.clouds import DEGENERATE, mlp
 from tests.tolerances import EQUIVARIANCE
 
 ORIGINS = ["point", "centroid"]
+MODES = ["full", "weighted"]
 GROUPS = ["SO(2)", "E(2)", "SO(3)", "SE(3)", "O(3)", "E(3)", "SE(3) about z", "E(3) about y"]
 
 
@@ -200,26 +201,6 @@ def test_dense_masked_and_ragged_batches_give_the_same(origin, rng):
         assert (row[size:] == 0).all()
 
 
-def test_patches_are_the_nearest_points_of_the_same_cloud(rng):
-    from scipy.spatial import cKDTree
-
-    points = torch.randn(2, 3, 11, 2, dtype=torch.float64, generator=rng)
-    patches = nearest_patches(points, 4)
-    assert patches.nodes.shape == (2, 3, 11, 4)
-    assert patches.exists.all()
-    for i in range(2):
-        for j in range(3):
-            _, nearest = cKDTree(points[i, j].numpy()).query(points[i, j].numpy(), 4)
-            assert np.array_equal(patches.nodes[i, j].numpy(), nearest)
-
-
-def test_slots_beyond_the_last_neighbour_hold_the_point_itself(rng):
-    points = torch.randn(3, 3, dtype=torch.float64, generator=rng)
-    patches = nearest_patches(points, 5)
-    assert patches.exists.tolist() == 3 * [[True] * 3 + [False] * 2]
-    assert patches.nodes[:, 3:].tolist() == [[0, 0], [1, 1], [2, 2]]
-
-
 @pytest.mark.parametrize("origin", ORIGINS)
 def test_edges_stand_for_patches_and_their_order_does_not_matter(origin, rng):
     layer = LocalFrameAverage(PatchNetwork(), k=6, origin=origin)
@@ -239,14 +220,6 @@ def test_edges_stand_for_patches_and_their_order_does_not_matter(origin, rng):
     torch.testing.assert_close(both[0], expected)
 
 
-def test_edges_of_different_numbers_fill_as_many_slots():
-    edges = torch.tensor([[2, 0, 1, 1], [0, 2, 0, 0]])
-    patches = patches_of_edges(edges, 3)
-    assert patches.nodes.tolist() == [[2, 1, 1], [1, 1, 1], [0, 2, 2]]
-    assert patches.exists.tolist() == [[True] * 3, [False] * 3, [True, False, False]]
-    assert patches_of_edges(edges[:, :0], 2).nodes.shape == (2, 0)
-
-
 @pytest.mark.parametrize("origin", ORIGINS)
 @pytest.mark.parametrize("kind", DEGENERATE)
 def test_degenerate_clouds_have_finite_outputs_and_gradients(kind, origin):
@@ -259,6 +232,37 @@ def test_degenerate_clouds_have_finite_outputs_and_gradients(kind, origin):
     assert first.isfinite().all()
     (second,) = grad(first.square().sum(), points)
     assert second.isfinite().all()
+
+
+def test_weighted_frames_serve_patches_without_gap(rng):
+    cloud = torch.cat([torch.zeros(1, 3), DEGENERATE["octahedron"]]).double()
+    layers = {mode: LocalFrameAverage(PatchNetwork(), k=7, mode=mode) for mode in MODES}
+    assert layers["full"].frames(cloud).gap[0] < 1e-12
+    errors = {
+        mode: equivariance_error(layer, {"points": cloud}, generator=rng).max
+        for mode, layer in layers.items()
+    }
+    assert errors["weighted"] < EQUIVARIANCE[torch.float64]
+    assert errors["full"] > 1e-3
+    noise = 1e-5 * torch.randn(2, 7, 3, dtype=torch.float64, generator=rng)
+    jumps = {
+        mode: (layer(cloud + noise[0]) - layer(cloud + noise[1])).abs().max() / layer(cloud).norm()
+        for mode, layer in layers.items()
+    }
+    assert jumps["weighted"] < 1e-3
+    assert jumps["full"] > 1e-2
+
+
+def test_stochastic_frames_are_drawn_for_each_point_and_evaluated_in_full(rng):
+    points = determined(rng, 1, 6)
+    full = LocalFrameAverage(PatchNetwork(), k=6)
+    drawn = LocalFrameAverage(full.backbone, k=6, mode="stochastic", generator=rng)
+    assert drawn.frames(points).frames.shape == (1, 10, 1, 3, 3)
+    draws = torch.stack([drawn(points) for _ in range(400)])
+    error = (draws.mean(0) - full(points)).abs() / (draws.std(0) / 20 + 1e-12)
+    assert error.max() < 5
+    assert draws.std(0).max() > 1e-2
+    torch.testing.assert_close(drawn.eval()(points), full(points))
 
 
 def test_a_point_that_is_not_finite_harms_no_other(rng):
@@ -305,7 +309,7 @@ def test_odd_layouts_are_read_as_others(rng):
 COMPILED = """
 import torch
 from torch import nn
-from eqlib.frames import FrameAverage, LocalFrameAverage, Patches, nearest_patches
+from eqlib.frames import LocalFrameAverage, Patches, nearest_patches
 
 class Network(nn.Module):
     def __init__(self):
@@ -325,23 +329,18 @@ class Local(nn.Module):
 
 points = torch.randn(4, 9, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 patches = nearest_patches(points, 5)
-turning = FrameAverage(nn.Sequential(nn.Linear(3, 3), nn.Tanh()).double(), "SE(3) about z")
-for function, inputs in [
-    (Local("SE(3)"), (points, *patches)),
-    (Local("E(3) about z"), (points, *patches)),
-    (turning, (points,)),
-]:
-    compiled = torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=True)
-    for size in (4, 3):
-        part = [tensor[:size].detach() for tensor in inputs]
-        part[0].requires_grad_()
-        torch.testing.assert_close(compiled(*part), function(*part))
-        first, second = (
-            torch.autograd.grad(f(*part).square().sum(), part[0])[0] for f in (compiled, function)
-        )
-        torch.testing.assert_close(first, second)
-    exported = torch.export.export(function, inputs)
-    torch.testing.assert_close(exported.module()(*inputs), function(*inputs))
+function, inputs = Local("E(3) about z"), (points, *patches)
+compiled = torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=True)
+for size in (4, 3):
+    part = [tensor[:size].detach() for tensor in inputs]
+    part[0].requires_grad_()
+    torch.testing.assert_close(compiled(*part), function(*part))
+    first, second = (
+        torch.autograd.grad(f(*part).square().sum(), part[0])[0] for f in (compiled, function)
+    )
+    torch.testing.assert_close(first, second)
+exported = torch.export.export(function, inputs)
+torch.testing.assert_close(exported.module()(*inputs), function(*inputs))
 """
 
 

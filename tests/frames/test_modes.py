@@ -13,6 +13,8 @@ from eqlib.symmetry import (
     E,
     Irreps,
     Lorentz,
+    NodeOrder,
+    Permutations,
     Point,
     Pseudoscalar,
     Scalar,
@@ -278,3 +280,37 @@ def test_layers_are_copied_and_pickled(mode, rng):
     expected = layer(points)
     for other in copies:  # each with the state that the generator had
         torch.testing.assert_close(other(points), expected, rtol=0, atol=0)
+
+
+def flattened(width_in, width_out):
+    """A network that depends on the order of its five points."""
+    network = mlp(5 * width_in, 5 * width_out)
+    return lambda points: network(points.flatten(-2)).unflatten(-1, (5, width_out))
+
+
+def test_permutations_alone_are_averaged_over_orders(rng):
+    order = NodeOrder(-2)
+    signature = Signature(Permutations(), {"x": Scalar() * order}, Scalar() * order)
+    backbone = flattened(2, 1)
+    layer = FrameAverage(lambda x: backbone(x), signature=signature)
+    inputs = {"x": torch.randn(3, 5, 2, dtype=torch.float64, generator=rng)}
+    assert_equivariant(layer, inputs, generator=rng)
+    bare = equivariance_error(lambda x: backbone(x), inputs, signature, generator=rng)
+    assert bare.max > 1e-2
+    with pytest.raises(ValueError, match="permutation_frames returns the orders of the nodes"):
+        layer.frames(inputs["x"])
+    with pytest.raises(ValueError, match=r"Permutations\(\) has 'full' and 'stochastic' frames"):
+        FrameAverage(backbone, mode="weighted", signature=signature)
+
+
+@pytest.mark.parametrize("mode", ["full", "minimal"])
+def test_orders_of_points_are_averaged_over_on_demand(mode, rng):
+    order = NodeOrder(-2)
+    group = as_group("SE(3) * Permutations()")
+    signature = Signature(group, {"points": Point() * order}, Vector() * order)
+    layer = FrameAverage(flattened(3, 3), mode=mode, signature=signature, orders=True)
+    inputs = {"points": separated(rng, 2, 5)}
+    assert_equivariant(layer, inputs, samples=16, generator=rng)
+    # control: a backbone that depends on the order
+    bare = FrameAverage(layer.backbone, mode=mode, signature=signature)
+    assert equivariance_error(bare, inputs, samples=16, generator=rng).max > 1e-2

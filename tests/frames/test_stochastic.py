@@ -5,6 +5,7 @@ import torch
 from torch.autograd import grad
 
 from eqlib.frames import FrameAverage, LatentFrames, frame_variance, pca_frames
+from eqlib.frames.sampling import number_of
 from eqlib.symmetry import Point, Scalar, Signature, as_group
 from tests.frames.clouds import GRAPHS, LEVELS, MessagePassing, graphs, mlp, separated
 
@@ -102,6 +103,26 @@ def test_without_a_generator_draws_are_those_of_torch(rng):
         torch.manual_seed(5)
         assert torch.equal(layer(points), first)
     assert not torch.equal(first, second)
+
+
+def test_the_operator_that_draws_is_a_good_one(rng):
+    arguments = (torch.zeros(2), [2, 3], number_of(rng))
+    tests = ("test_schema", "test_faketensor", "test_autograd_registration")
+    torch.library.opcheck(torch.ops.eqlib.uniform.default, arguments, test_utils=tests)
+
+
+@pytest.mark.unchecked
+def test_exported_layers_draw_as_they_did(rng):
+    points = separated(rng, 16, 6)
+    layer = FrameAverage(mlp(), "SE(3)", "stochastic")
+    exported = torch.export.export(layer, (points,), strict=False).module()
+    with torch.random.fork_rng():
+        results = []
+        for run in (layer, exported):
+            torch.manual_seed(2)
+            results.append([run(points), run(points)])
+    torch.testing.assert_close(*results)
+    assert not torch.equal(*results[1])
 
 
 def test_each_cloud_draws_for_itself(rng):

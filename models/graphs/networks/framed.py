@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from eqlib.frames.permutation import PermutationFrames, class_frames
@@ -26,6 +26,8 @@ class Copies(NamedTuple):
     weights: Float[Tensor, "copies"]
     """They sum to one over the copies of a graph."""
     num_graphs: int
+    exact: Bool[Tensor, "graphs"]
+    """Whether the copies of a graph give the average over its whole frame."""
 
 
 class FrameAveraged(GraphNetwork):
@@ -204,7 +206,7 @@ def copy_graphs(graphs: RaggedGraphs, frames: PermutationFrames) -> Copies:
     edges, copy = _edges_of_copies(graphs, graph)
     shift = start[copy] - first[graph[copy]]
     copied = RaggedGraphs(graphs.x[order], slot[edges + shift], frame, len(graph))
-    return Copies(copied, graph, frames.weights, graphs.num_graphs)
+    return Copies(copied, graph, frames.weights, graphs.num_graphs, frames.exact)
 
 
 def _edges_of_copies(

@@ -98,6 +98,19 @@ def test_evaluation_draws_the_same_samples_and_training_new_ones(pairs):
         assert not torch.equal(made(**given), made(**given))
 
 
+def test_orders_of_a_search_are_exact_and_few(pairs, rng):
+    made = build(FAGIN, search=True)
+    given = inputs(pairs)
+    graphs = RaggedGraphs(given["x"], given["edge_index"], given["batch"], 8)
+    copies = made.copies(graphs)
+    assert copies.exact.all()
+    assert copies.graph.tolist() == list(range(8))
+    assert equivariance_error(made, given, SIGNATURE, generator=rng).max < 1e-12
+    # training draws from the whole frame all the same
+    with torch.random.fork_rng():
+        assert not made.train().copies(graphs).exact.any()
+
+
 def test_samples_approach_the_full_average(pairs):
     given = inputs(pairs, [1, 3])
     full = build(FAMLP, limit=EXACT)(**given)
