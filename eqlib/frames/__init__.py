@@ -1,29 +1,29 @@
 """Frame averaging: exact equivariance for any network."""
 
-from eqlib.frames.affine import affine_frames
 from eqlib.frames.average import FrameAverage
-from eqlib.frames.axial import axial_frames
-from eqlib.frames.express import from_frames, to_frames
+from eqlib.frames.constructions.affine import affine_frames
+from eqlib.frames.constructions.axial import axial_frames
+from eqlib.frames.constructions.lorentz import lorentz_frames
+from eqlib.frames.constructions.minimal import minimal_frames
+from eqlib.frames.constructions.pca import pca_frames, scaling_frames
+from eqlib.frames.constructions.weighted import weighted_frames
+from eqlib.frames.folding.express import from_frames, to_frames
 from eqlib.frames.latent import LatentFrames
-from eqlib.frames.local import LocalFrameAverage, local_frames
-from eqlib.frames.lorentz import lorentz_frames
-from eqlib.frames.minimal import minimal_frames
-from eqlib.frames.patches import Patches, nearest_patches, patches_of_edges
-from eqlib.frames.pca import pca_frames, scaling_frames
-from eqlib.frames.permutation import (
+from eqlib.frames.local.frames import LocalFrameAverage, local_frames
+from eqlib.frames.local.patches import Patches, nearest_patches, patches_of_edges
+from eqlib.frames.permutations.agreement import RelabellingAgreement, relabelling_agreement
+from eqlib.frames.permutations.classes import NodeClasses, node_classes, row_classes
+from eqlib.frames.permutations.frames import (
     PermutationFrames,
     class_frames,
     permutation_frames,
     sample_orders,
 )
-from eqlib.frames.permutation_agreement import RelabellingAgreement, relabelling_agreement
-from eqlib.frames.permutation_classes import NodeClasses, node_classes, row_classes
-from eqlib.frames.permutation_search import search_frames
-from eqlib.frames.piecewise import PiecewiseFrameAverage
-from eqlib.frames.straddling import Straddling, piecewise_errors, straddling
+from eqlib.frames.permutations.search import search_frames
+from eqlib.frames.piecewise.average import PiecewiseFrameAverage
+from eqlib.frames.piecewise.straddling import Straddling, piecewise_errors, straddling
 from eqlib.frames.types import Frames, RaggedFrames
 from eqlib.frames.variance import frame_variance
-from eqlib.frames.weighted import weighted_frames
 
 __all__ = [
     "FrameAverage",

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from eqlib.frames.constructions.pca import moving_factor
 from eqlib.frames.dispatch import FrameFunction, frame_function, options_of, parameters_of
-from eqlib.frames.fold import LEVELS, Fold, Folding, Layout
-from eqlib.frames.graphs_input import attributes_of, batch_of, is_graph
-from eqlib.frames.pca import moving_factor
-from eqlib.frames.permutation_average import permutation_fold, product_fold
-from eqlib.frames.ragged_fold import RaggedFold
+from eqlib.frames.folding.fold import LEVELS, Fold, Folding, Layout
+from eqlib.frames.folding.graphs import attributes_of, batch_of, is_graph
+from eqlib.frames.folding.ragged import RaggedFold
+from eqlib.frames.permutations.average import permutation_fold, product_fold
 from eqlib.frames.sampling import Draws, number_of
 from eqlib.frames.types import Frames, RaggedFrames
 from eqlib.symmetry import (

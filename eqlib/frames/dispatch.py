@@ -7,15 +7,19 @@ from typing import Any
 
 from torch import Tensor
 
-from eqlib.frames.affine import affine_frames
-from eqlib.frames.axial import axial_frames, axial_minimal_frames, axial_weighted_frames
-from eqlib.frames.lorentz import lorentz_frames
-from eqlib.frames.minimal import minimal_frames
-from eqlib.frames.pca import moving_factor, pca_frames, scaling_frames
-from eqlib.frames.permutation_average import permutation_fold
+from eqlib.frames.constructions.affine import affine_frames
+from eqlib.frames.constructions.axial import (
+    axial_frames,
+    axial_minimal_frames,
+    axial_weighted_frames,
+)
+from eqlib.frames.constructions.lorentz import lorentz_frames
+from eqlib.frames.constructions.minimal import minimal_frames
+from eqlib.frames.constructions.pca import moving_factor, pca_frames, scaling_frames
+from eqlib.frames.constructions.weighted import weighted_frames
+from eqlib.frames.permutations.average import permutation_fold
 from eqlib.frames.sampling import Draws, draw_frames
 from eqlib.frames.types import Frames, RaggedFrames
-from eqlib.frames.weighted import weighted_frames
 from eqlib.symmetry import GL, SE, SO, Affine, Axial, E, Lorentz, O, Scaling, Similarity
 from eqlib.symmetry.group import Group
 

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from eqlib.frames.constructions.pca import moving_factor
 from eqlib.frames.dispatch import FrameFunction, frame_function, options_of
-from eqlib.frames.pca import moving_factor
 from eqlib.frames.sampling import Draws, number_of
 from eqlib.frames.types import Frames
 from eqlib.geometry import gather_nodes

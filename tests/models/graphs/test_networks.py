@@ -125,7 +125,7 @@ def test_samples_approach_the_full_average(pairs):
 
 
 def test_classes_given_once_are_those_found_in_every_pass(pairs):
-    from eqlib.frames.permutation_classes import node_classes
+    from eqlib.frames.permutations.classes import node_classes
 
     made, given = build(FAGIN), inputs(pairs)
     found = node_classes(given["edge_index"], given["x"], batch=given["batch"], num_graphs=8)

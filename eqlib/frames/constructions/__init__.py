@@ -1,0 +1,1 @@
+"""Which group elements are the frames of a cloud."""

@@ -1,0 +1,1 @@
+"""Frames in the batch: a cloud stands once per frame, and what comes back is averaged."""

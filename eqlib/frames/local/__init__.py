@@ -1,0 +1,1 @@
+"""A frame for each point, from its neighbours."""

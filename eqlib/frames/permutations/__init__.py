@@ -1,0 +1,1 @@
+"""Frames of the orders of nodes and points."""

@@ -1,0 +1,1 @@
+"""A frame for each part of a body that moves in parts."""
