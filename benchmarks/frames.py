@@ -18,7 +18,7 @@ SIZES = {
 NEIGHBOURS = 8
 FULL = 4  # frames of SE(3)
 LISTED = {"minimal": minimal_frames, "weighted": weighted_frames}
-ONE_BY_ONE = "full, chunk=1"
+ONE_CALL = "full, one call"
 COPIES = f"no frames, {FULL} copies"
 
 
@@ -117,7 +117,7 @@ def _contenders(backbone: type[PointNet | MessagePassing]) -> dict[str, type[nn.
         backbone.__name__: backbone,
         COPIES: type("Copied", (Copies,), {"backbone_class": backbone}),
         **{mode: _averaged(backbone, mode) for mode in ("full", "stochastic", *LISTED)},
-        ONE_BY_ONE: _averaged(backbone, "full", chunk=1),
+        ONE_CALL: _averaged(backbone, "full", chunk=FULL),
     }
 
 
@@ -142,7 +142,7 @@ def _calls(inputs: Inputs, name: str) -> float:
         layout = {key: inputs[key] for key in ("batch", "num_graphs") if key in inputs}
         frames = LISTED[name](inputs["points"], "SE(3)", **layout)
         return len(frames.cloud) / frames.gap.numel()
-    return FULL if name in ("full", ONE_BY_ONE, COPIES) else 1
+    return FULL if name in ("full", ONE_CALL, COPIES) else 1
 
 
 BENCHMARKS = tuple(

@@ -1,6 +1,6 @@
 """Frame averaging: any backbone made equivariant."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from eqlib.frames.chunks import parts
 from eqlib.frames.constructions.pca import moving_factor
 from eqlib.frames.dispatch import FrameFunction, frame_function, options_of, parameters_of
 from eqlib.frames.folding.fold import LEVELS, Fold, Folding, Layout
@@ -44,8 +45,8 @@ class FrameAverage(nn.Module):
         \langle \Phi \rangle(x) = \sum_{g \in F(x)} w_g\,
         \rho_{out}(g)\, \Phi\bigl(\rho_{in}(g)^{-1} x\bigr)
 
-    The backbone runs once, on a batch in which each cloud stands once per frame. The mode says
-    which frames these are:
+    The backbone runs on a batch in which each cloud stands once per frame. The mode says which
+    frames these are:
 
     * "full": all principal frames, 2^d under O and E and 2^(d-1) under SO and SE, with equal
       weights (:func:`pca_frames`; other groups have functions of their own).
@@ -77,8 +78,9 @@ class FrameAverage(nn.Module):
         levels: "node", "edge" or "graph" for inputs and outputs of ragged batches, by name (a
             single output is "output"): what their rows are. By default edges for names that begin
             with ``edge_``, else nodes; scalars need none while their number of rows tells.
-        chunk: number of frames per call of the backbone, which bounds its memory; by default all.
-            In the modes "minimal" and "weighted" it counts the frames of all clouds.
+        chunk: number of frames per call of the backbone, which bounds its memory; in the modes
+            "minimal" and "weighted" it counts the frames of all clouds. By default all, but on a
+            CPU no more than make 2^14 points, which is faster.
         detach: treat frames as constants in the backward pass. Parameters get the right gradient,
             but gradients with respect to the inputs, such as forces, are then **wrong**.
         samples: number of frames drawn for each cloud in the mode "stochastic".
@@ -94,7 +96,8 @@ class FrameAverage(nn.Module):
 
     Note:
         Exact where the gap of the frames is not zero; see :func:`pca_frames`. A backbone that mixes
-        the clouds of a batch, as batch normalisation does in training, mixes frames as well.
+        the clouds of a batch mixes frames as well; give it all in one call, as the modules of torch
+        for batch normalisation get them in training.
 
     Source:
         Puny et al., Frame Averaging for Invariant and Equivariant Network Design, ICLR 2022.
@@ -189,7 +192,8 @@ class FrameAverage(nn.Module):
         named = self._named(() if graph else args, inputs)
         fold = self.fold(named)
         totals: dict[str, Tensor] = {}
-        for part in _parts(fold.copies, self.chunk):
+        points = None if self.cloud is None else named[self.cloud]
+        for part in parts(fold, self.chunk, points, self.backbone):
             result = self._call(self._copies(named, fold, part), graph)
             for name, values in self._outputs(result).items():
                 kind = self.signature.named_outputs[name]
@@ -377,13 +381,6 @@ def _signature(group: str | Group | None, signature: Signature | None) -> Signat
             "give one of them, or the same"
         )
     return signature
-
-
-def _parts(copies: int, chunk: int | None) -> Iterator[slice]:
-    """Slices of the copies, at least one."""
-    size = max(copies, 1) if chunk is None else chunk
-    for start in range(0, max(copies, 1), size):
-        yield slice(start, min(start + size, copies))
 
 
 def _cloud(signature: Signature) -> str | None:

@@ -10,7 +10,7 @@ import platformdirs
 import torch
 from numpy import ndarray
 
-from eqlib.frames.permutations.classes import node_classes
+from eqlib.frames import node_classes
 from eqlib.models.graphs.graph6 import read_graph6
 from eqlib.models.graphs.ragged import Graphs, relabellings
 from eqlib.models.training import Splits

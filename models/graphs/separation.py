@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from eqlib.geometry import segment_sum
 from eqlib.models.graphs.data import COPIES, SOURCES, load
@@ -230,7 +230,13 @@ def _make(model: str, nodes: int, types: int, samples: int, seed: int, index: in
         options["samples"] = samples
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed("separation", seed, index))
-        return MODELS[model](**options).double().eval()
+        network = MODELS[model](**options).double().eval()
+        for part in network.modules():
+            if isinstance(part, GIN):
+                # Zero, the value before training, would mix up a node and its neighbours: graphs
+                # whose matrices A + I differ by an automorphism only would look the same.
+                nn.init.uniform_(part.epsilon)
+    return network
 
 
 def _ragged(batch: dict[str, Tensor]) -> RaggedGraphs:

@@ -6,9 +6,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from eqlib.frames.permutations.classes import NodeClasses, node_classes
-from eqlib.frames.permutations.frames import PermutationFrames, class_frames
-from eqlib.frames.permutations.search import search_frames
+from eqlib.frames import (
+    NodeClasses,
+    PermutationFrames,
+    class_frames,
+    node_classes,
+    search_frames,
+)
 from eqlib.geometry import segment_sum
 from eqlib.models.graphs.networks.base import GraphNetwork, RaggedGraphs
 from eqlib.models.graphs.networks.gin import IdentifiedGIN

@@ -6,6 +6,7 @@ from math import factorial
 import pytest
 import torch
 
+from eqlib.frames import node_classes
 from eqlib.models.graphs import FAGIN, FAMLP, GAGIN, GIN, MLP, FrameAveraged
 from eqlib.models.graphs.networks import IdentifiedGIN
 from eqlib.models.graphs.networks.base import SIGNATURE, RaggedGraphs
@@ -125,8 +126,6 @@ def test_samples_approach_the_full_average(pairs):
 
 
 def test_classes_given_once_are_those_found_in_every_pass(pairs):
-    from eqlib.frames.permutations.classes import node_classes
-
     made, given = build(FAGIN), inputs(pairs)
     found = node_classes(given["edge_index"], given["x"], batch=given["batch"], num_graphs=8)
     assert torch.equal(made(**given), made(**given, classes=found.classes))
