@@ -28,10 +28,14 @@ def without_rounding(text: str) -> str:
 @pytest.mark.parametrize(
     ("page", "examples"),
     [
-        ("README.md", 2),
-        ("docs/frames.md", 6),
+        ("README.md", 3),
+        ("docs/degenerate.md", 3),
+        ("docs/frames.md", 5),
         ("docs/gaunt.md", 5),
+        ("docs/geometry.md", 5),
         ("docs/harmonics.md", 5),
+        ("docs/permutations.md", 5),
+        ("docs/piecewise.md", 5),
         ("docs/steerable.md", 3),
         ("docs/symmetry.md", 3),
     ],

@@ -9,7 +9,8 @@ from eqlib.frames.constructions.pca import pca_frames, scaling_frames
 from eqlib.frames.constructions.weighted import weighted_frames
 from eqlib.frames.folding.express import from_frames, to_frames
 from eqlib.frames.latent import LatentFrames
-from eqlib.frames.local.frames import LocalFrameAverage, local_frames
+from eqlib.frames.local.average import LocalFrameAverage
+from eqlib.frames.local.frames import local_frames
 from eqlib.frames.local.patches import Patches, nearest_patches, patches_of_edges
 from eqlib.frames.permutations.agreement import RelabellingAgreement, relabelling_agreement
 from eqlib.frames.permutations.classes import NodeClasses, node_classes, row_classes

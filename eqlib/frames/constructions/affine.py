@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from eqlib.frames.constructions.pca import _signs, moving_factor
+from eqlib.frames.constructions.axes import guard_of, sign_choices
+from eqlib.frames.constructions.pca import moving_factor
 from eqlib.frames.constructions.whitening import whiten
 from eqlib.frames.types import Frames
 from eqlib.geometry import symmetric_eigh
@@ -73,15 +74,14 @@ def affine_frames(
         raise ValueError(f"group: expected GL(n) or Affine(n), got {as_group(group)!r}")
     root, inverse, centroid, fourth, empty = whiten(points, moving, mask, batch, num_graphs)
     values, vectors = symmetric_eigh(
-        torch.where(root.isfinite(), fourth, root),
-        guard=1e-6 if points.dtype == torch.float64 else 1e-3,
+        torch.where(root.isfinite(), fourth, root), guard=guard_of(points.dtype)
     )
     gap = values.diff(dim=-1).amin(-1) / torch.where(empty, 1.0, values.sum(-1))
     vectors = vectors.flip(-1)
     axes, inverse = root @ vectors, vectors.mT @ inverse
     if detach:
         axes, inverse, gap = axes.detach(), inverse.detach(), gap.detach()
-    signs = _signs(axes, moving.dimension, reflections=True)
+    signs = sign_choices(moving, axes)
     dtype = torch.promote_types(points.dtype, torch.float32)
     return Frames(
         frames=(axes.unsqueeze(-3) * signs.unsqueeze(-2)).to(dtype),

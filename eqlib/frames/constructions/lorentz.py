@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from eqlib.frames.constructions.pca import _signs, moving_factor
+from eqlib.frames.constructions.axes import guard_of, sign_choices
+from eqlib.frames.constructions.pca import moving_factor
 from eqlib.frames.constructions.whitening import whiten
 from eqlib.frames.types import Frames
 from eqlib.geometry import symmetric_eigh
@@ -73,13 +74,11 @@ def lorentz_frames(
     root = root / root.detach().abs().amax((-2, -1), keepdim=True)  # lest squares overflow
     metric = -torch.eye(lorentz.dimension, dtype=root.dtype, device=root.device)
     metric[0, 0] = 1
-    values, vectors = symmetric_eigh(
-        root.mT @ metric @ root, guard=1e-6 if points.dtype == torch.float64 else 1e-3
-    )
+    values, vectors = symmetric_eigh(root.mT @ metric @ root, guard=guard_of(points.dtype))
     size = values.abs().sum(-1)
     gap = torch.where(empty, 0.0, values.diff(dim=-1).amin(-1) / size)
     axes = ((root @ vectors) * values.abs().rsqrt()[..., None, :]).flip(-1)
-    signs = _signs(axes, lorentz.dimension, reflections=True)
+    signs = sign_choices(lorentz, axes)
     if lorentz.orthochronous:
         future = axes[..., :1, :1].detach().sign()
         axes = torch.cat([axes[..., :1] * future, axes[..., 1:]], dim=-1)

@@ -1,19 +1,18 @@
 """Principal frames with as few choices of signs as the shape of a cloud allows."""
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from eqlib.frames.constructions._ragged import (
+from eqlib.frames.constructions.axes import guard_of, sign_choices
+from eqlib.frames.constructions.listing import (
     Clouds,
     check_threshold,
     collect,
     detached,
     list_clouds,
     list_principal,
-    sign_choices,
 )
-from eqlib.frames.constructions.pca import _principal
+from eqlib.frames.constructions.pca import principal_factor
 from eqlib.frames.types import RaggedFrames
 from eqlib.geometry import gather_nodes, segment_sum
 from eqlib.symmetry import as_group
@@ -82,10 +81,9 @@ def minimal_frames(
         the axes; Dym, Lawrence, Siegel, Equivariant Frames and the Impossibility of Continuous
         Canonicalization, ICML 2024, for weights that make an average continuous.
     """
-    group = _principal(as_group(group))
+    group = principal_factor(as_group(group))
     check_threshold(threshold, largest=1.0)
-    guard = 1e-6 if points.dtype == torch.float64 else 1e-3
-    clouds = list_clouds(points, group, mask, batch, num_graphs, guard)
+    clouds = list_clouds(points, group, mask, batch, num_graphs, guard_of(points.dtype))
     weights = soft_signs(clouds, group, threshold)
     frames = collect(clouds, [list_principal(clouds, group, weights)], group, points.dtype)
     return detached(frames) if detach else frames

@@ -82,17 +82,29 @@ def check_cloud(
 
     Raises:
         ValueError: a shape does not fit.
-        TypeError: ``points`` or ``mask`` has the wrong dtype.
+        TypeError: ``points``, ``mask`` or ``batch`` has the wrong dtype.
     """
     if group.dimension is None:
         raise ValueError(f"group: expected one that moves space, such as SE(3), got {group!r}")
-    if not points.is_floating_point():
-        raise TypeError(f"points: expected floating-point coordinates, got {points.dtype}")
     if points.ndim < 2 or points.shape[-1] != group.dimension:
         raise ValueError(
             f"points: expected shape (..., nodes, {group.dimension}) for {group!r}, "
             f"got {tuple(points.shape)}"
         )
+    check_layout(points, mask, batch, num_graphs)
+
+
+def check_layout(
+    points: Tensor, mask: Tensor | None, batch: Tensor | None, num_graphs: int | None
+) -> None:
+    """Refuse what is no coordinates, and layouts that contradict each other.
+
+    Raises:
+        ValueError: a shape does not fit.
+        TypeError: ``points``, ``mask`` or ``batch`` has the wrong dtype.
+    """
+    if not points.is_floating_point():
+        raise TypeError(f"points: expected floating-point coordinates, got {points.dtype}")
     if mask is not None:
         if batch is not None:
             raise ValueError("mask: a ragged batch has none; give either mask or batch")
@@ -105,6 +117,8 @@ def check_cloud(
             )
     if batch is None and num_graphs is not None:
         raise ValueError("num_graphs: only a ragged batch has graphs; give batch as well")
+    if batch is not None and batch.dtype != torch.int64:
+        raise TypeError(f"batch: expected int64, got {batch.dtype}; convert with .long()")
     if batch is not None and batch.shape != points.shape[:1]:
         raise ValueError(
             f"batch: expected shape {tuple(points.shape[:1])}, one graph per node, "

@@ -4,9 +4,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from eqlib.frames.constructions.moments import cloud_moments, positive
+from eqlib.frames.constructions.axes import (
+    guard_of,
+    inverse_of_scaled,
+    principal_axes,
+    relative_gap,
+    sign_choices,
+)
+from eqlib.frames.constructions.moments import cloud_moments
 from eqlib.frames.types import Frames
-from eqlib.geometry import symmetric_eigh
 from eqlib.symmetry import SE, SO, E, O, as_group
 from eqlib.symmetry.group import Group, GroupProduct
 from eqlib.symmetry.linear import Scaling, Similarity
@@ -63,18 +69,13 @@ def pca_frames(
     Source:
         Puny et al., Frame Averaging for Invariant and Equivariant Network Design, ICLR 2022.
     """
-    group = _principal(as_group(group))
+    group = principal_factor(as_group(group))
     # Float64 brings float32 clouds 3 to 30 times closer to equivariance, and autocast spares it.
     moments = cloud_moments(points, group, mask, batch, num_graphs)
-    eigenvalues, axes = symmetric_eigh(
-        moments.covariance, guard=1e-6 if points.dtype == torch.float64 else 1e-3
-    )
-    axes, gap = axes.flip(-1), _relative_gap(eigenvalues)
-    if not group.reflections:
-        axes = _right_handed(axes)
+    variances, axes = principal_axes(moments.covariance, group, guard_of(points.dtype))
     radius = moments.radius if isinstance(group, Similarity) else None
     dtype = torch.promote_types(points.dtype, torch.float32)
-    signs = _signs(axes, group.dimension or 0, group.reflections)
+    gap, signs = relative_gap(variances), sign_choices(group, axes)
     return _frames(axes, signs, moments.centroid, gap, radius, dtype, detach)
 
 
@@ -122,7 +123,12 @@ def moving_factor(group: Group) -> Group:
     return next((factor for factor in factors if factor.dimension is not None), group)
 
 
-def _principal(group: Group) -> Group:
+def principal_factor(group: Group) -> Group:
+    """The factor of a product that moves space, one that has principal frames.
+
+    Raises:
+        ValueError: it is of another kind.
+    """
     moving = moving_factor(group)
     if type(moving) not in (SO, O, SE, E, Similarity):
         raise ValueError(
@@ -144,8 +150,7 @@ def _frames(
     frames, inverse = axes.unsqueeze(-3) * signs.unsqueeze(-2), None
     if radius is not None:
         size = radius[..., None, None, None]
-        inverse = torch.where(size == 0, 0.0, frames.mT / torch.where(size == 0, 1.0, size))
-        frames = frames * size
+        inverse, frames = inverse_of_scaled(frames, size), frames * size
         inverse = (inverse.detach() if detach else inverse).to(dtype)
     if detach:
         frames, gap = frames.detach(), gap.detach()
@@ -156,22 +161,3 @@ def _frames(
         inverse=inverse,
         signs=signs.to(dtype),
     )
-
-
-def _right_handed(axes: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch d d"]:
-    """The axes with the sign of the last one chosen for a determinant of one."""
-    sign = torch.linalg.det(axes.detach()).sign()
-    return torch.cat([axes[..., :-1], axes[..., -1:] * sign[..., None, None]], dim=-1)
-
-
-def _signs(like: Tensor, dimension: int, reflections: bool) -> Float[Tensor, "frames d"]:
-    """Signs of d axes: all choices, or all of product one."""
-    free = dimension if reflections else dimension - 1
-    choice, axis = torch.arange(2**free, device=like.device), torch.arange(free, device=like.device)
-    signs = (1 - 2 * (choice[:, None] >> axis & 1)).to(like.dtype)
-    return signs if reflections else torch.cat([signs, signs.prod(-1, keepdim=True)], dim=-1)
-
-
-def _relative_gap(eigenvalues: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
-    total = positive(eigenvalues.sum(-1))
-    return eigenvalues.diff(dim=-1).amin(-1) / total

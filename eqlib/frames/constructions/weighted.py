@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from eqlib.frames.constructions._directions import Directions
-from eqlib.frames.constructions._ragged import (
+from eqlib.frames.constructions.axes import guard_of, sign_choices
+from eqlib.frames.constructions.directions import Directions
+from eqlib.frames.constructions.listing import (
     Clouds,
     Listing,
     all_signs,
@@ -16,10 +17,9 @@ from eqlib.frames.constructions._ragged import (
     detached,
     list_clouds,
     list_principal,
-    sign_choices,
 )
 from eqlib.frames.constructions.minimal import soft_signs
-from eqlib.frames.constructions.pca import _principal
+from eqlib.frames.constructions.pca import principal_factor
 from eqlib.frames.types import RaggedFrames
 from eqlib.geometry import segment_sum
 from eqlib.symmetry import as_group
@@ -113,8 +113,7 @@ def weighted_frames(
     """
     group = _checked(group, threshold, signs, samples)
     clouds = list_clouds(points, group, mask, batch, num_graphs, _GUARD)
-    guard = 1e-6 if points.dtype == torch.float64 else 1e-3
-    directions = Directions(clouds, guard, samples, generator)
+    directions = Directions(clouds, guard_of(points.dtype), samples, generator)
     shares = (soft_signs if signs == "soft" else all_signs)(clouds, group)
     mixture = _list_planar if group.dimension == 2 else _list_spatial
     parts = mixture(clouds, directions, group, shares, threshold)
@@ -196,7 +195,7 @@ def _axis_and_spread(clouds: Clouds, threshold: float) -> tuple[Tensor, Tensor]:
 
 
 def _checked(group: str | Group, threshold: float, signs: str, samples: int | None) -> Group:
-    group = _principal(as_group(group))
+    group = principal_factor(as_group(group))
     if group.dimension not in (2, 3):
         raise ValueError(
             f"group: weighted frames exist in 2 and 3 dimensions, got {group!r}; "

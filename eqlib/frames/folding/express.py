@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from eqlib.frames.signatures import components_of
 from eqlib.frames.types import Frames
 from eqlib.geometry import gather_nodes
 from eqlib.symmetry import (
@@ -13,7 +14,6 @@ from eqlib.symmetry import (
     Pseudoscalar,
     Pseudovector,
     Representation,
-    RepresentationProduct,
     Scalar,
     Vector,
 )
@@ -177,8 +177,7 @@ def apply_matrices(
 
 def component_of(kind: Representation, values: Tensor, dimension: int) -> Components:
     """What acts on the components of the values, which it checks."""
-    factors = kind.factors if isinstance(kind, RepresentationProduct) else (kind,)
-    found = next((factor for factor in factors if isinstance(factor, Components)), Scalar())
+    found = components_of(kind)
     found.validate("values", values, O(dimension))
     return found
 

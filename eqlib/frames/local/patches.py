@@ -1,13 +1,17 @@
 """Patches: the neighbours of every point, in as many slots for each."""
 
 from math import prod
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from eqlib.frames.constructions.moments import check_layout
 from eqlib.geometry import gather_nodes, knn_graph
+from eqlib.symmetry.representations import spread
+
+Origin = Literal["point", "centroid"]
 
 
 class Patches(NamedTuple):
@@ -20,6 +24,9 @@ class Patches(NamedTuple):
 
     nodes: Int[Tensor, "*points slots"]
     exists: Bool[Tensor, "*points slots"]
+
+
+Neighbours = Int[Tensor, "2 edges"] | Patches
 
 
 def nearest_patches(
@@ -44,15 +51,14 @@ def nearest_patches(
 
     Raises:
         ValueError: shapes do not fit, or ``k`` is less than one.
-        TypeError: ``points`` are not floating-point, or ``mask`` not boolean.
+        TypeError: ``points``, ``mask`` or ``batch`` has the wrong dtype.
 
     Note:
         Points at the same distance are taken by lower index. Where such a tie falls on the last
         slot, the patch depends on the order of the points, and after a motion on rounding.
     """
-    if k < 1:
-        raise ValueError(f"k: expected at least one point in a patch, got {k}")
-    check_clouds(points, mask, batch)
+    check_size(k)
+    check_clouds(points, mask, batch, num_graphs)
     flat = points.detach().reshape(-1, points.shape[-1])
     nodes = flat.shape[0]
     if batch is None:
@@ -131,33 +137,115 @@ def gather_patches(
     return rows.reshape(*points, slots, *own)
 
 
-def check_clouds(points: Tensor, mask: Tensor | None, batch: Tensor | None) -> None:
+def find_patches(
+    points: Tensor,
+    k: int,
+    neighbours: Neighbours | None = None,
+    mask: Tensor | None = None,
+    batch: Tensor | None = None,
+    num_graphs: int | None = None,
+) -> Patches:
+    """The patches as given, or of the nearest points.
+
+    Args:
+        points: clouds: a dense batch, or with ``batch`` a ragged one.
+        k: number of points of a patch where none are given.
+        neighbours: edges, or patches.
+        mask: True where a point of a dense batch exists; others are in no patch.
+        batch: graph of each node of a ragged batch.
+        num_graphs: number of graphs of a ragged batch.
+
+    Raises:
+        ValueError: shapes do not fit.
+        TypeError: a tensor has the wrong dtype.
+    """
+    if neighbours is None:
+        return nearest_patches(points, k, mask, batch, num_graphs)
+    check_clouds(points, mask, batch, num_graphs)
+    if isinstance(neighbours, Tensor):
+        patches = patches_of_edges(neighbours, points.shape[-2])
+        shape = (*points.shape[:-1], patches.nodes.shape[-1])
+        patches = Patches(patches.nodes.expand(shape), patches.exists.expand(shape))
+    else:
+        patches = neighbours
+    if mask is None:
+        return patches
+    exists = patches.exists & gather_patches(mask, patches) & mask[..., None]
+    own = torch.arange(points.shape[-2], device=points.device)[:, None]
+    return Patches(torch.where(exists, patches.nodes, own), exists)
+
+
+def relative_points(
+    points: Float[Tensor, "*clouds d"], patches: Patches, origin: Origin, mask: Tensor | None
+) -> tuple[Float[Tensor, "*clouds slots d"], Float[Tensor, "*clouds d"]]:
+    """Points of each patch relative to its origin, zero in missing slots, and the origin.
+
+    Args:
+        points: clouds, dense or ragged.
+        patches: of these points.
+        origin: "point" or "centroid", that of the patch.
+        mask: True where a point of a dense batch exists.
+
+    Returns:
+        Both in float64.
+
+    Raises:
+        ValueError: ``origin`` is none of the two.
+    """
+    check_origin(origin)
+    points = without_padding(points.double(), mask)
+    relative = gather_patches(points, patches) - points[..., None, :]
+    if origin == "point":
+        return relative, points
+    exists = patches.exists[..., None]
+    shift = (relative * exists).sum(-2) / exists.sum(-2).clamp(min=1)
+    return relative - shift[..., None, :] * exists, points + shift
+
+
+def without_padding(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Clear the rows of points that do not exist."""
+    return values if mask is None else torch.where(spread(mask, values, own_axes=0), values, 0)
+
+
+def check_size(k: int) -> None:
+    """Refuse patches without points.
+
+    Raises:
+        ValueError: ``k`` is less than one.
+    """
+    if k < 1:
+        raise ValueError(f"k: expected at least one point in a patch, got {k}")
+
+
+def check_origin(origin: str) -> None:
+    """Refuse an unknown origin.
+
+    Raises:
+        ValueError: it is neither "point" nor "centroid".
+    """
+    if origin not in ("point", "centroid"):
+        raise ValueError(f"origin: expected 'point' or 'centroid', got {origin!r}")
+
+
+def check_clouds(
+    points: Tensor, mask: Tensor | None, batch: Tensor | None, num_graphs: int | None
+) -> None:
     """Refuse what is no batch of clouds.
 
     Args:
         points: clouds: a dense batch, or with ``batch`` a ragged one.
         mask: True where a point of a dense batch exists.
         batch: graph of each node of a ragged batch.
+        num_graphs: number of graphs of a ragged batch.
 
     Raises:
         ValueError: shapes do not fit.
-        TypeError: ``points`` are not floating-point, or ``mask`` not boolean.
+        TypeError: ``points``, ``mask`` or ``batch`` has the wrong dtype.
     """
-    if not points.is_floating_point():
-        raise TypeError(f"points: expected floating-point coordinates, got {points.dtype}")
     if points.ndim < 2 or (batch is not None and points.ndim != 2):
         expected = "(..., points, d)" if batch is None else "(nodes, d)"
         raise ValueError(f"points: expected shape {expected}, got {tuple(points.shape)}")
-    if mask is not None:
-        if batch is not None:
-            raise ValueError("mask: a ragged batch has none; give either mask or batch")
-        if mask.dtype != torch.bool:
-            raise TypeError(f"mask: expected booleans, got {mask.dtype}; convert with .bool()")
-        if mask.shape != points.shape[:-1]:
-            raise ValueError(
-                f"mask: expected shape {tuple(points.shape[:-1])}, one entry per point, "
-                f"got {tuple(mask.shape)}"
-            )
+    check_layout(points, mask, batch, num_graphs)
 
 
 def _in_slots(edge_index: Tensor, nodes: int, slots: int) -> Patches:

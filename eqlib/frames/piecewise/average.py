@@ -11,8 +11,8 @@ from eqlib.frames.constructions.pca import moving_factor
 from eqlib.frames.dispatch import FrameFunction
 from eqlib.frames.folding.fold import Fold, Folding, Layout
 from eqlib.frames.folding.ragged import RaggedFold
-from eqlib.frames.local.frames import components_of, rotations_of, signature_of
 from eqlib.frames.piecewise.cells import Cells, list_cells, weighted_points
+from eqlib.frames.signatures import in_form_of, inputs_by_name, relative_signature, signature_of
 from eqlib.frames.types import Frames
 from eqlib.geometry import gather_nodes, segment_sum
 from eqlib.symmetry import (
@@ -108,12 +108,17 @@ class PiecewiseFrameAverage(nn.Module):
         self.signature, self.partition = signature, partition
         self.bound, self.cut, self.levels = bound, cut, dict(levels or {})
         self._check_levels()
+        seen = [
+            name
+            for name, kind in signature.inputs.items()
+            if name not in _STRUCTURE and not isinstance(kind, BatchIndex | EdgeIndex)
+        ]
         self.average = _CellAverage(
             moving_factor(signature.group),
             backbone,
             mode=mode,
             eval_mode=eval_mode,
-            signature=_of_cells(signature),
+            signature=relative_signature(signature, seen),
             levels=levels,
             chunk=chunk,
             detach=detach,
@@ -145,7 +150,7 @@ class PiecewiseFrameAverage(nn.Module):
             ValueError: a shape does not fit, or a tensor is unknown.
             TypeError: an argument is missing or has the wrong type.
         """
-        named = self._named(args, inputs)
+        named = inputs_by_name(args, inputs, self.signature, self.average.signature.inputs)
         structure = {name: named.pop(name, None) for name in _STRUCTURE}
         points, edge_index = named[self.cloud], structure.pop("edge_index")
         cells = self._cells(points, **structure)
@@ -162,22 +167,6 @@ class PiecewiseFrameAverage(nn.Module):
     def extra_repr(self) -> str:
         """Group and options."""
         return f"group={self.signature.group!r}, bound={self.bound}, cut={self.cut}"
-
-    def _named(self, args: tuple[Any, ...], inputs: dict[str, Any]) -> dict[str, Any]:
-        """All inputs by name, checked."""
-        names = list(self.signature.inputs)
-        named = {**dict(zip(names, args, strict=False)), **inputs}
-        if len(args) + len(inputs) != len(named):
-            raise TypeError(
-                f"inputs: got {len(args)} by position and {', '.join(inputs) or 'none'} by name; "
-                f"by position they are {', '.join(names)}, all others go by name"
-            )
-        for name, kind in self.average.signature.inputs.items():
-            if not isinstance(named.get(name), Tensor):
-                found = type(named.get(name)).__name__
-                raise TypeError(f"{name}: expected a tensor, got {found}")
-            kind.validate(name, named[name], self.signature.group)
-        return named
 
     def _cells(self, points: Tensor, cells: Tensor | None, **layout: Any) -> Cells:
         """The members of the cells that are given, or that the partition finds."""
@@ -230,9 +219,7 @@ class PiecewiseFrameAverage(nn.Module):
             total = segment_sum(weighed, cells.point, rows.numel())
             total = total.reshape(*rows, *values.shape[1:]).to(values.dtype)
             outputs[name] = total if self.bound is None else self._bounded(total, kind, points)
-        if isinstance(signature.outputs, Representation):
-            return outputs["output"]
-        return type(result)(**outputs) if isinstance(result, tuple) else outputs
+        return in_form_of(result, outputs, signature)
 
     def _is_of_cells(self, name: str, values: Tensor, cells: Cells) -> bool:
         """Whether an output has a row per cell; those of others are members."""
@@ -275,20 +262,6 @@ class _CellAverage(FrameAverage):
         frames = frames._replace(centroid=origin.to(dtype))
         layout = Layout(frames.gap.shape, len(points), cells.cell, named.get("edge_index"))
         return Fold(frames, layout) if isinstance(frames, Frames) else RaggedFold(frames, layout)
-
-
-def _of_cells(signature: Signature) -> Signature:
-    """The signature of the network on cells, whose origins are taken care of apart."""
-    inputs = {
-        name: components_of(kind)
-        for name, kind in signature.inputs.items()
-        if name not in _STRUCTURE and not kind.contains(BatchIndex) and not kind.contains(EdgeIndex)
-    }
-    outputs = signature.outputs
-    if isinstance(outputs, Mapping):
-        named = {name: components_of(kind) for name, kind in outputs.items()}
-        return Signature(rotations_of(signature.group), inputs, named)
-    return Signature(rotations_of(signature.group), inputs, components_of(outputs))
 
 
 def _of_all_clouds(edge_index: Tensor, points: Tensor, batch: Tensor | None) -> Tensor:

@@ -1,7 +1,7 @@
 """What all graph networks share: their inputs, the checks on them, and their signature."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -46,7 +46,10 @@ class RaggedGraphs(NamedTuple):
 class GraphNetwork(nn.Module, ABC):
     """Map graphs with typed nodes to one row of numbers each."""
 
-    signature: ClassVar[Signature] = SIGNATURE
+    @property
+    def signature(self) -> Signature:
+        """What relabelling the nodes should do: nothing."""
+        return SIGNATURE
 
     def forward(
         self,

@@ -1,5 +1,6 @@
 """Networks that are averaged over permutation frames: invariant, exactly or on average."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -14,9 +15,10 @@ from eqlib.frames import (
     search_frames,
 )
 from eqlib.geometry import segment_sum
-from eqlib.models.graphs.networks.base import GraphNetwork, RaggedGraphs
+from eqlib.models.graphs.networks.base import SIGNATURE, GraphNetwork, RaggedGraphs
 from eqlib.models.graphs.networks.gin import IdentifiedGIN
 from eqlib.models.graphs.networks.mlp import MLP
+from eqlib.symmetry import Signature
 
 SEARCHED = 720  # orders of a search that are averaged over where none stands for all
 
@@ -68,6 +70,11 @@ class FrameAveraged(GraphNetwork):
         self.backbone = backbone
         self.samples, self.train_samples, self.limit = samples, train_samples, limit
         self.spectral = spectral
+
+    @property
+    def signature(self) -> Signature:
+        """What relabelling the nodes should do: nothing, on average where orders are sampled."""
+        return replace(SIGNATURE, exact=self.search)
 
     def predict(
         self, graphs: RaggedGraphs, classes: Int[Tensor, "nodes"] | None

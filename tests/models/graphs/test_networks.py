@@ -105,6 +105,8 @@ def test_orders_of_a_search_are_exact_and_few(pairs, rng):
     graphs = RaggedGraphs(given["x"], given["edge_index"], given["batch"], 8)
     copies = made.copies(graphs)
     assert copies.exact.all()
+    assert made.signature.exact
+    assert not build(FAGIN).signature.exact
     assert copies.graph.tolist() == list(range(8))
     assert equivariance_error(made, given, SIGNATURE, generator=rng).max < 1e-12
     # training draws from the whole frame all the same

@@ -44,6 +44,21 @@ def test_gin_merges_what_colour_refinement_merges_and_frames_merge_nothing():
     assert framed.frames.startswith("exact")
 
 
+def test_the_prism_and_the_utility_graph_differ_once_a_node_has_a_weight_of_its_own():
+    """With epsilon 0 they look the same: their matrices A + I differ by an automorphism."""
+    graphs = [networkx.circular_ladder_graph(3), networkx.complete_bipartite_graph(3, 3)]
+    edges = [np.array(graph.to_directed().edges, np.int64).T for graph in graphs]
+    both = Graphs.stack((6, edge_index) for edge_index in edges)
+    assert count_pairs("cubic", both, "gin", networks=2).not_separated == 1
+    assert count_pairs("cubic", both, "fa_gin", networks=2).not_separated == 0
+    batch = both[torch.arange(2)]
+    ragged = RaggedGraphs(batch["x"], batch["edge_index"], batch["batch"], 2)
+    network = FAGIN(width=8, layers=3, nodes=6, node_types=1).double().eval()
+    network.limit = 720
+    first, second = embed([network], ragged)[0][0]
+    assert (first - second).abs().max() < 1e-12
+
+
 def test_control_a_network_that_depends_on_labels_separates_but_does_not_agree():
     """Random identifiers tell everything apart, copies of one graph too."""
     graphs = atlas(5)

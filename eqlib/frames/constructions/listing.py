@@ -6,10 +6,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from eqlib.frames.constructions.axes import (
+    inverse_of_scaled,
+    principal_axes,
+    relative_gap,
+    sign_choices,
+)
 from eqlib.frames.constructions.moments import cloud_moments, positive
-from eqlib.frames.constructions.pca import _relative_gap, _right_handed, _signs
 from eqlib.frames.types import RaggedFrames
-from eqlib.geometry import gather_nodes, symmetric_eigh
+from eqlib.geometry import gather_nodes
 from eqlib.symmetry.group import Group
 
 # What weighs less than this changes no digit of an average, nor of its gradient.
@@ -69,15 +74,14 @@ def list_clouds(
         guard: that of :func:`~eqlib.geometry.symmetric_eigh`.
     """
     moments = cloud_moments(points, group, mask, batch, num_graphs)
-    eigenvalues, axes = symmetric_eigh(moments.covariance, guard=guard)
-    axes = axes.flip(-1) if group.reflections else _right_handed(axes.flip(-1))
+    variances, axes = principal_axes(moments.covariance, group, guard)
     shape, width = moments.radius.shape, points.shape[-1]
     clouds = shape.numel()
     radius, centroid = moments.radius.reshape(clouds), moments.centroid.reshape(clouds, width)
     rows, graph = _rows(points.double(), mask, batch)
     rows = (rows - gather_nodes(centroid, graph)) / gather_nodes(positive(radius)[:, None], graph)
     rows = torch.where((radius == 0)[graph, None], 0.0, rows)
-    eigenvalues = eigenvalues.reshape(clouds, width)
+    variances = variances.reshape(clouds, width)
     sizes = torch.bincount(graph, minlength=clouds)
     return Clouds(
         points=rows,
@@ -86,15 +90,10 @@ def list_clouds(
         sizes=sizes,
         centroid=centroid,
         radius=radius,
-        variances=eigenvalues / positive(eigenvalues.sum(-1, keepdim=True)),
+        variances=variances / positive(variances.sum(-1, keepdim=True)),
         axes=axes.reshape(clouds, width, width),
         shape=shape,
     )
-
-
-def sign_choices(group: Group, like: Float[Tensor, "*any"]) -> Float[Tensor, "signs d"]:
-    """Signs of the columns of a frame that keep it a frame of the group."""
-    return _signs(like, group.dimension or 0, group.reflections)
 
 
 def all_signs(clouds: Clouds, group: Group) -> Float[Tensor, "clouds signs"]:
@@ -119,14 +118,13 @@ def collect(clouds: Clouds, parts: list[Listing], group: Group, dtype: torch.dty
     if group.preserves == "angles":
         size = clouds.radius[cloud, None, None]
         # All coordinates of a cloud of radius 0 are zero, and its matrices have no inverse.
-        inverse = torch.where(size == 0, 0.0, frames.mT / torch.where(size == 0, 1.0, size))
-        inverse, frames = inverse.to(dtype), frames * size
+        inverse, frames = inverse_of_scaled(frames, size).to(dtype), frames * size
     return RaggedFrames(
         frames=frames.to(dtype),
         cloud=cloud,
         weights=weights.to(dtype),
         centroid=clouds.centroid.reshape(*clouds.shape, frames.shape[-1]).to(dtype),
-        gap=_relative_gap(clouds.variances).reshape(clouds.shape).to(dtype),
+        gap=relative_gap(clouds.variances).reshape(clouds.shape).to(dtype),
         inverse=inverse,
     )
 

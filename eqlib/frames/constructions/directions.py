@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from eqlib.frames.constructions._draws import draw_members, list_spans
-from eqlib.frames.constructions._ragged import NEGLIGIBLE, Clouds, Listing
+from eqlib.frames.constructions.draws import draw_members, list_spans
+from eqlib.frames.constructions.listing import NEGLIGIBLE, Clouds, Listing
 from eqlib.geometry import segment_sum
 
 
