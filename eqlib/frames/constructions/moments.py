@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from eqlib.geometry import gather_nodes, segment_sum
+from eqlib.geometry._checks import check_index
 from eqlib.symmetry.group import Group
 
 # A cloud with a radius of this many rounding errors of its coordinates is a single point.
@@ -57,8 +58,7 @@ def cloud_moments(
     cloud = points.double()
     if batch is None:
         return _dense_moments(cloud, mask, group.translations)
-    num_graphs = count_graphs(batch) if num_graphs is None else num_graphs
-    return _ragged_moments(cloud, batch, num_graphs, group.translations)
+    return _ragged_moments(cloud, batch, count_graphs(batch, num_graphs), group.translations)
 
 
 def positive(scale: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -66,9 +66,16 @@ def positive(scale: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return torch.where(scale > 0, scale, 1.0)
 
 
-def count_graphs(batch: Int[Tensor, "nodes"]) -> int:
-    """Number of graphs up to the last one that has a node; waits for the device."""
-    return int(batch.max()) + 1 if len(batch) else 0
+def count_graphs(batch: Int[Tensor, "nodes"], num_graphs: int | None) -> int:
+    """Number of graphs, by default up to the last one that has a node; then waits for the device.
+
+    Raises:
+        ValueError: a node is in none of them, which is seen on the CPU only.
+    """
+    if num_graphs is None:
+        num_graphs = int(batch.max()) + 1 if len(batch) else 0
+    check_index(batch, num_graphs, "batch", "num_graphs")
+    return num_graphs
 
 
 def check_cloud(

@@ -93,7 +93,7 @@ class _Clouds:
         self.batch, self.num_graphs = batch, num_graphs
         rows = points.double()
         if batch is not None:
-            self.num_graphs = count_graphs(batch) if num_graphs is None else num_graphs
+            self.num_graphs = count_graphs(batch, num_graphs)
             rows = rows.unsqueeze(1).flatten(1, -2)
         self.exists = None if mask is None else mask[..., None]
         self.rows = self._without_padding(rows)

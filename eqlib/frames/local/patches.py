@@ -96,7 +96,12 @@ def patches_of_edges(
 
     Raises:
         ValueError: a node has more edges than there are slots, or an index is out of range.
+        TypeError: ``edge_index`` is not int64.
     """
+    if edge_index.dtype != torch.int64:
+        raise TypeError(f"edge_index: expected int64, got {edge_index.dtype}; convert with .long()")
+    if edge_index.ndim != 2 or len(edge_index) != 2:
+        raise ValueError(f"edge_index: expected shape (2, edges), got {tuple(edge_index.shape)}")
     target = edge_index[1]
     if edge_index.numel() and (int(edge_index.min()) < 0 or int(edge_index.max()) >= nodes):
         raise ValueError(
@@ -168,6 +173,11 @@ def find_patches(
         patches = Patches(patches.nodes.expand(shape), patches.exists.expand(shape))
     else:
         patches = neighbours
+    if patches.nodes.shape[:-1] != points.shape[:-1]:
+        raise ValueError(
+            f"neighbours: expected a patch for each point, shape {tuple(points.shape[:-1])}, "
+            f"got {tuple(patches.nodes.shape[:-1])}"
+        )
     if mask is None:
         return patches
     exists = patches.exists & gather_patches(mask, patches) & mask[..., None]
@@ -211,9 +221,9 @@ def check_size(k: int) -> None:
     """Refuse patches without points.
 
     Raises:
-        ValueError: ``k`` is less than one.
+        ValueError: ``k`` is less than one, or no integer.
     """
-    if k < 1:
+    if not isinstance(k, int) or k < 1:
         raise ValueError(f"k: expected at least one point in a patch, got {k}")
 
 

@@ -144,7 +144,7 @@ def row_classes(
         TypeError: as in :func:`permutation_frames`.
     """
     require_tolerance(tolerance)
-    if rows.ndim < 2 or not rows.is_floating_point():
+    if rows.ndim < 2 or not rows.shape[-1] or not rows.is_floating_point():
         raise ValueError(
             "rows: expected floating-point coordinates (*batch, nodes, coordinates), "
             f"got {rows.dtype} of shape {tuple(rows.shape)}"

@@ -162,32 +162,36 @@ def sample_orders(
         The node that stands in each slot; nodes stay in the rows of their graph, and those that a
         mask excludes stand last.
 
+    Raises:
+        ValueError: ``samples`` is less than one.
+
     Note:
         One sort of the batch per sample, with no loop over graphs.
     """
+    if samples < 1:
+        raise ValueError(f"samples: expected at least one order of each graph, got {samples}")
     device = classes.batch.device if generator is None else generator.device
-    rows = len(classes.batch)
-    noise = torch.rand(samples, rows, generator=generator, dtype=torch.float64, device=device)
+    noise = torch.rand(
+        samples, len(classes.batch), generator=generator, dtype=torch.float64, device=device
+    )
     shuffled = noise.to(classes.batch.device).argsort(dim=-1)
-    # Excluded nodes, class -1, get the largest number in their graph.
-    key = classes.batch * (rows + 1) + classes.classes % (rows + 1)
-    by_class = key[shuffled].argsort(dim=-1, stable=True)
+    by_class = _sorting_keys(classes)[shuffled].argsort(dim=-1, stable=True)
     return shuffled.gather(-1, by_class)
 
 
 _Orders = tuple[Tensor, Tensor]  # graphs (frames,) and orders (frames, nodes)
 
 
-def _base_order(classes: NodeClasses) -> Tensor:
-    """One order that sorts the classes of each graph."""
-    rows = len(classes.batch)
-    key = classes.batch * (rows + 1) + classes.classes % (rows + 1)
-    return key.argsort(stable=True)
+def _sorting_keys(classes: NodeClasses) -> Tensor:
+    """Numbers that sort nodes by graph, then class."""
+    width = len(classes.batch) + 1
+    # Excluded nodes, class -1, get the largest number in their graph.
+    return classes.batch * width + classes.classes % width
 
 
 def _all_orders(classes: NodeClasses, chosen: Tensor) -> list[_Orders]:
     """All orders of the chosen graphs; those whose classes have the same sizes at once."""
-    order, number = _base_order(classes), len(classes.margin)
+    order, number = _sorting_keys(classes).argsort(stable=True), len(classes.margin)
     counts = torch.bincount(classes.batch, minlength=number)
     start = counts.cumsum(0) - counts
     profiles: dict[tuple[int, ...], list[int]] = {}

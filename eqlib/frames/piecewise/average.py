@@ -218,7 +218,11 @@ class PiecewiseFrameAverage(nn.Module):
             weighed = values * spread(cells.weight, values, own_axes=0)
             total = segment_sum(weighed, cells.point, rows.numel())
             total = total.reshape(*rows, *values.shape[1:]).to(values.dtype)
-            outputs[name] = total if self.bound is None else self._bounded(total, kind, points)
+            if self.bound is not None:
+                bounded = self._bounded(total, kind, points)
+                inside = (cells.slot >= 0).any(-1).reshape(rows)
+                total = torch.where(spread(inside, total, own_axes=0), bounded, 0.0)
+            outputs[name] = total
         return in_form_of(result, outputs, signature)
 
     def _is_of_cells(self, name: str, values: Tensor, cells: Cells) -> bool:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from eqlib.frames.constructions.moments import count_graphs, positive
+from eqlib.frames.constructions.moments import check_layout, count_graphs, positive
 from eqlib.geometry import gather_nodes, segment_sum
 
 
@@ -73,9 +73,12 @@ def list_cells(
         The members; weights keep their gradient.
 
     Raises:
-        ValueError: shapes do not fit, a label is negative, or ``cut`` leaves points no cell.
-        TypeError: labels are neither int64 nor floating-point.
+        ValueError: shapes do not fit, a label or a weight is negative or NaN, or ``cut`` is out of
+            range.
+        TypeError: labels are neither int64 nor floating-point, or another tensor has the wrong
+            dtype.
     """
+    check_layout(points, mask, batch, num_graphs)
     rows = points.shape[:-1]
     hard = not cells.is_floating_point()
     _check(cells, rows, cut)
@@ -83,22 +86,14 @@ def list_cells(
         shape = rows[:-1]
         cloud = torch.arange(rows.numel(), device=cells.device) // max(rows[-1], 1)
     else:
-        shape = torch.Size([count_graphs(batch) if num_graphs is None else num_graphs])
+        shape = torch.Size([count_graphs(batch, num_graphs)])
         cloud = batch
     exists = None if mask is None else mask.flatten()
-    if hard:
-        labels = cells.flatten()
-        if exists is not None:
-            labels = torch.where(exists, labels, 0)
-        if labels.numel() and int(labels.min()) < 0:
-            raise ValueError(f"cells: expected labels from 0 on, got {int(labels.min())}")
-        count = int(labels.max()) + 1 if labels.numel() else 0
-        weights = torch.ones(len(labels), 1, device=cells.device, dtype=points.dtype)
-        weights = weights.new_zeros(len(labels), count).scatter(1, labels[:, None], weights)
-    else:
-        weights = (cells.reshape(rows.numel(), cells.shape[-1]) - cut).clamp(min=0)
-    if exists is not None:
-        weights = torch.where(exists[:, None], weights, 0)
+    weights = _one_hot(cells.flatten(), exists) if hard else cells.flatten(0, len(rows) - 1)
+    weights = weights if exists is None else torch.where(exists[:, None], weights, 0)
+    if not bool(((weights >= 0) & weights.isfinite()).all()):
+        raise ValueError("cells: expected finite weights of at least zero")
+    weights = (weights.to(points.dtype if hard else cells.dtype) - cut).clamp(min=0)
     weights = weights / positive(weights.sum(-1, keepdim=True))
     label, cell_of, order = _sorted_members(weights, cloud)
     slot = torch.full_like(weights, -1, dtype=torch.int64)
@@ -127,6 +122,15 @@ def weighted_points(
         moved = moved - gather_nodes(shift, cells.cell)
         origin = origin + shift
     return weight.sqrt() * moved, origin
+
+
+def _one_hot(labels: Tensor, exists: Tensor | None) -> Tensor:
+    """The weight one of the label of each point."""
+    labels = labels if exists is None else torch.where(exists, labels, 0)
+    if labels.numel() and int(labels.min()) < 0:
+        raise ValueError(f"cells: expected labels from 0 on, got {int(labels.min())}")
+    count = int(labels.max()) + 1 if labels.numel() else 0
+    return labels.new_zeros(len(labels), count).scatter(1, labels[:, None], 1)
 
 
 def _sorted_members(weights: Tensor, cloud: Tensor) -> tuple[Tensor, Tensor, Tensor]:
