@@ -11,7 +11,7 @@ stages, by default all in this order:
   packages        show what is missing; with --wheels, install the wheels of a folder first
   tests           the tests that need a GPU
   timings         all benchmarks; timings:NAME is one of them
-  presets         train the gpu presets of the N-body models; presets:MODEL is one of them
+  presets         train the gpu presets of models that make their data; presets:TASK/MODEL is one
 
   --wheels DIR    wheels to install, without downloading anything, into OUT/site
   --out DIR       where reports, marks and trained models go (default: runs/gpu)
@@ -35,7 +35,7 @@ while [ $# -gt 0 ]; do
             ;;
         --again) again=yes ;;
         -h | --help) usage; exit 0 ;;
-        packages | tests | timings | timings:?* | presets | presets:?*) stages+=("$1") ;;
+        packages | tests | timings | timings:?* | presets | presets:?*/?*) stages+=("$1") ;;
         *) echo "gpu.sh: unknown stage '$1'; see gpu.sh --help" >&2; exit 2 ;;
     esac
     shift
@@ -85,8 +85,8 @@ timings() {
 }
 
 presets() {
-    step "presets:$1" "$python" -m eqlib train nbody --model "$1" --preset gpu \
-        --out "$out/nbody-$1" --resume
+    step "presets:$1" "$python" -m eqlib train "${1%%/*}" --model "${1#*/}" --preset gpu \
+        --out "$out/${1/\//-}" --resume
 }
 
 for stage in "${stages[@]}"; do
@@ -97,7 +97,9 @@ for stage in "${stages[@]}"; do
             names=$("$python" benchmarks/run.py --names --device cuda) || exit 1
             for name in $names; do timings "$name"; done
             ;;
-        presets) for model in egnn fa_gnn gaunt_net; do presets "$model"; done ;;
+        presets)
+            for name in nbody/{egnn,fa_gnn,gaunt_net} normals/fa_dgcnn; do presets "$name"; done
+            ;;
         timings:*) timings "${stage#*:}" ;;
         presets:*) presets "${stage#*:}" ;;
     esac

@@ -48,14 +48,17 @@ def test_all_stages_in_order(python):
         "benchmarks/run.py --device cuda --resume first",
         "benchmarks/run.py --device cuda --resume second",
     ]
-    assert all("train nbody" in call and "--preset gpu" in call for call in made[4:])
+    trained = [call.split()[2:6] for call in made[4:]]
+    assert ["train", "nbody", "--model", "egnn"] in trained
+    assert ["train", "normals", "--model", "fa_dgcnn"] in trained
+    assert all("--preset gpu" in call for call in made[4:])
     assert "== timings:second: done in" in done.stdout
 
 
 def test_one_step_and_not_again_unless_wanted(python):
-    assert gpu(python, "timings:first", "presets:egnn").returncode == 0
+    assert gpu(python, "timings:first", "presets:nbody/egnn").returncode == 0
     assert len(calls(python)) == 2
-    done = gpu(python, "timings:first", "presets:egnn", "timings:second")
+    done = gpu(python, "timings:first", "presets:nbody/egnn", "timings:second")
     assert done.returncode == 0
     assert "== timings:first: done before" in done.stdout
     assert calls(python)[2:] == ["benchmarks/run.py --device cuda --resume second"]
@@ -101,7 +104,7 @@ def test_wrong_usage_is_told(words, message, python):
 
 def test_help_names_the_stages(python):
     text = gpu(python, "--help").stdout
-    assert all(stage in text for stage in ("packages", "tests", "timings:NAME", "presets:MODEL"))
+    assert all(stage in text for stage in ("packages", "tests", "timings:NAME", "presets:TASK/MODEL"))
 
 
 def test_missing_packages_are_listed_with_a_command(monkeypatch, capsys):
