@@ -133,7 +133,8 @@ class FrameAverage(nn.Module):
         self.detach = detach
         self.generator = generator
         self.frame_options = dict(frame_options or {})
-        if self.eval_mode == "stochastic" or self.frame_options.get("large") == "sample":
+        draws = self.frame_options.get("samples") or self.frame_options.get("large") == "sample"
+        if self.eval_mode == "stochastic" or draws:
             self.signature = replace(self.signature, exact=False)
         self._kinds = {**_STRUCTURE, **self.signature.inputs}
         self._batch = self._name_of(BatchIndex, "batch")

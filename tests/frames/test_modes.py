@@ -314,3 +314,11 @@ def test_orders_of_points_are_averaged_over_on_demand(mode, rng):
     # control: a backbone that depends on the order
     bare = FrameAverage(layer.backbone, mode=mode, signature=signature)
     assert equivariance_error(bare, inputs, samples=16, generator=rng).max > 1e-2
+
+
+def test_draws_in_evaluation_are_not_called_exact():
+    assert FrameAverage(mlp(), mode="weighted").signature.exact
+    assert FrameAverage(mlp(), mode="stochastic").signature.exact
+    assert not FrameAverage(mlp(), eval_mode="stochastic").signature.exact
+    drawn = FrameAverage(mlp(), mode="weighted", frame_options={"samples": 4})
+    assert not drawn.signature.exact

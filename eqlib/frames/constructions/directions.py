@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from eqlib.frames.constructions.draws import draw_members, list_spans
+from eqlib.frames.constructions.draws import draw_members
 from eqlib.frames.constructions.listing import NEGLIGIBLE, Clouds, Listing
+from eqlib.frames.spans import list_spans
 from eqlib.geometry import segment_sum
 
 

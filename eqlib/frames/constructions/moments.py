@@ -125,7 +125,7 @@ def check_layout(
     if batch is None and num_graphs is not None:
         raise ValueError("num_graphs: only a ragged batch has graphs; give batch as well")
     if batch is not None and batch.dtype != torch.int64:
-        raise TypeError(f"batch: expected int64, got {batch.dtype}; convert with .long()")
+        raise TypeError(f"batch: expected torch.int64, got {batch.dtype}; convert with .long()")
     if batch is not None and batch.shape != points.shape[:1]:
         raise ValueError(
             f"batch: expected shape {tuple(points.shape[:1])}, one graph per node, "

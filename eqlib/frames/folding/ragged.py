@@ -10,6 +10,7 @@ from torch import Tensor
 from eqlib.frames.folding.express import apply_matrices, component_of
 from eqlib.frames.folding.fold import LEVELS, Layout
 from eqlib.frames.folding.projection import project_on_axis
+from eqlib.frames.spans import list_spans
 from eqlib.frames.types import RaggedFrames
 from eqlib.geometry import gather_nodes, segment_sum
 from eqlib.symmetry import BatchIndex, EdgeIndex, Point, Representation, Scalar
@@ -138,10 +139,8 @@ class RaggedFold:
         """Source row and copy, counted from the first of the part, of each row of the copies."""
         order, start, size = self._spans[level]
         cloud = self.frames.cloud[part]
-        counts = size[cloud]
-        copy = torch.arange(len(cloud), device=cloud.device).repeat_interleave(counts)
-        first = start[cloud] - (counts.cumsum(0) - counts)
-        return order[torch.arange(len(copy), device=cloud.device) + first[copy]], copy
+        copy, row = list_spans(start[cloud], size[cloud])
+        return order[row], copy
 
     def _edges(self, edge_index: Tensor, part: slice) -> Tensor:
         """The edges of all copies of a part, between the nodes of these copies."""

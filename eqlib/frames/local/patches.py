@@ -99,7 +99,9 @@ def patches_of_edges(
         TypeError: ``edge_index`` is not int64.
     """
     if edge_index.dtype != torch.int64:
-        raise TypeError(f"edge_index: expected int64, got {edge_index.dtype}; convert with .long()")
+        raise TypeError(
+            f"edge_index: expected torch.int64, got {edge_index.dtype}; convert with .long()"
+        )
     if edge_index.ndim != 2 or len(edge_index) != 2:
         raise ValueError(f"edge_index: expected shape (2, edges), got {tuple(edge_index.shape)}")
     target = edge_index[1]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from eqlib.frames.permutations.frames import PermutationFrames
+from eqlib.frames.spans import list_spans
 from eqlib.symmetry import BatchIndex, EdgeIndex, Representation
 
 
@@ -180,9 +181,8 @@ class PermutationFold:
         if self.edge_index is None:
             return graph.new_zeros(0)
         by_graph = self.batch[self.edge_index[0]].argsort(stable=True)
-        first, count = self._degree.cumsum(0) - self._degree, self._degree[graph]
-        start = (first[graph] - (count.cumsum(0) - count)).repeat_interleave(count)
-        return by_graph[start + torch.arange(len(start), device=start.device)]
+        first = self._degree.cumsum(0) - self._degree
+        return by_graph[list_spans(first[graph], self._degree[graph])[1]]
 
     @cached_property
     def _slots(self) -> Tensor:

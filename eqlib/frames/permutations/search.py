@@ -10,6 +10,7 @@ from torch import Tensor
 from eqlib.frames.permutations.classes import NodeClasses, linked_classes
 from eqlib.frames.permutations.frames import LIMIT, PermutationFrames, too_large
 from eqlib.frames.permutations.ranks import Links, refine
+from eqlib.frames.spans import list_spans
 
 _ROWS = 2**20  # nodes that are refined at once
 
@@ -174,8 +175,7 @@ def _orders(parts: list[_Copies]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     sizes = torch.cat([copies.sizes for copies in parts])
     order = torch.cat([copies.row[copies.places.argsort()] for copies in parts])
     rank = graph.argsort(stable=True)
-    entries = _ranges(_starts(sizes)[rank], sizes[rank])
-    frame = torch.arange(len(rank), device=rank.device).repeat_interleave(sizes[rank])
+    frame, entries = list_spans(_starts(sizes)[rank], sizes[rank])
     return order[entries], frame, graph[rank], rank
 
 
@@ -266,8 +266,8 @@ def _neighbours(root: _Copies, node: Tensor, other: Tensor) -> tuple[Tensor, Ten
     """Pair, source and label of the links to each node, in which the pair is anonymous."""
     by_target = root.links.target.argsort(stable=True)
     degree = torch.bincount(root.links.target, minlength=len(root.row))
-    links = by_target[_ranges(_starts(degree)[node], degree[node])]
-    pair = torch.arange(len(node), device=node.device).repeat_interleave(degree[node])
+    pair, place = list_spans(_starts(degree)[node], degree[node])
+    links = by_target[place]
     source = root.links.source[links]
     source = torch.where(source == node[pair], -1, torch.where(source == other[pair], -2, source))
     order = source.argsort(stable=True)
@@ -339,11 +339,10 @@ def _take(copies: _Copies, index: Tensor) -> _Copies:
     """Copies by number, any number of times."""
     sizes, starts = copies.sizes, copies.starts
     width = sizes[index]
-    nodes = _ranges(starts[index], width)
-    batch = torch.arange(len(index), device=index.device).repeat_interleave(width)
+    batch, nodes = list_spans(starts[index], width)
     degrees = torch.bincount(copies.batch[copies.links.source], minlength=len(sizes))
-    links = _ranges(_starts(degrees)[index], degrees[index])
-    shift = (_starts(width) - starts[index]).repeat_interleave(degrees[index])
+    copy, links = list_spans(_starts(degrees)[index], degrees[index])
+    shift = (_starts(width) - starts[index])[copy]
     source, target, label = (part[links] for part in copies.links)
     return _Copies(
         copies.classes[nodes],
@@ -370,9 +369,3 @@ def _joined(first: _Copies, second: _Copies) -> _Copies:
 
 def _starts(sizes: Tensor) -> Tensor:
     return sizes.cumsum(0) - sizes
-
-
-def _ranges(starts: Tensor, sizes: Tensor) -> Tensor:
-    """Numbers from each start on, one range after the other."""
-    offset = (starts - _starts(sizes)).repeat_interleave(sizes)
-    return offset + torch.arange(len(offset), device=offset.device)

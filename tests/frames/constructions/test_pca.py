@@ -345,8 +345,15 @@ POINTS = torch.zeros(4, 3)
         (POINTS, "SE(3)", {"mask": torch.ones(4)}, TypeError, r"convert with .bool\(\)"),
         (POINTS, "SE(3)", {"mask": torch.ones(3) > 0}, ValueError, r"shape \(4,\), one entry per"),
         (POINTS, "SE(3)", {"batch": torch.zeros(3).long()}, ValueError, r"\(4,\), one graph per"),
-        (POINTS, "SE(3)", {"batch": torch.zeros(4)}, TypeError, "torch.int64"),
-        (POINTS, "SE(3)", {"batch": torch.ones(4).long(), "num_graphs": 1}, ValueError, "1 to 1"),
+        (POINTS, "SE(3)", {"batch": torch.zeros(4)}, TypeError, "batch: expected torch.int64"),
+        (
+            POINTS,
+            "SE(3)",
+            {"batch": torch.ones(4).long(), "num_graphs": 1},
+            ValueError,
+            "batch has entries from 1 to 1; expected 0 <= batch < num_graphs = 1",
+        ),
+        (POINTS, "SE(3)", {"batch": torch.arange(4) - 1}, ValueError, "batch has entries from -1"),
         (POINTS, "SE(3)", {"num_graphs": 1}, ValueError, "num_graphs: only a ragged batch"),
         (
             POINTS,

@@ -113,3 +113,15 @@ def test_bad_arguments(arguments, error, match):
 def test_bad_rows(arguments, match):
     with pytest.raises(ValueError, match=match):
         row_classes(**arguments)
+
+
+@pytest.mark.unchecked
+def test_samples_and_rows_that_are_none_are_refused(rng):
+    points = torch.randn(2, 4, 3, generator=rng)
+    classes = row_classes(points)
+    assert sample_orders(classes, 1, rng).shape == (1, 8)
+    for samples in (0, -1):
+        with pytest.raises(ValueError, match=f"samples: expected at least one .*, got {samples}"):
+            sample_orders(classes, samples)
+    with pytest.raises(ValueError, match=r"rows: expected .* of shape \(2, 4, 0\)"):
+        row_classes(points[..., :0])

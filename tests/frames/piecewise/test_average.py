@@ -253,6 +253,19 @@ def test_sizes_are_bounded(rng):
     torch.testing.assert_close(wide["flow"], free["flow"])
 
 
+def test_points_without_a_cell_get_zero_also_with_a_bound(rng):
+    points, mask = torch.randn(2, 9, 3, generator=rng), torch.arange(9).expand(2, 9) < 6
+    cells = torch.arange(9).expand(2, 9) // 4
+    weights = torch.nn.functional.one_hot(cells, 3).float() * (torch.arange(9) < 6)[:, None]
+    for bound in (None, 0.1):
+        layer = PiecewiseFrameAverage(lambda points, batch, num_graphs: 2 * points, bound=bound)
+        hidden = torch.where(mask[..., None], points, torch.nan)
+        for found in (layer(hidden, cells=cells, mask=mask), layer(points, cells=weights)):
+            assert (found[:, 6:] == 0).all()
+            # control: others do not
+            assert (found[:, :6] != 0).all()
+
+
 def test_dense_masked_and_ragged_batches_give_the_same(rng):
     sizes = [12, 0, 9]
     clouds = [torch.randn(size, 3, dtype=torch.float64, generator=rng) for size in sizes]
@@ -338,55 +351,3 @@ def test_dtypes_follow_the_points(dtype, rng):
     points, parts = boxes(rng, 3, 20)
     layer = PiecewiseFrameAverage(Pooling().to(dtype))
     assert layer(points.to(dtype), cells=parts).dtype == dtype
-
-
-@pytest.mark.unchecked
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda f, p, c: f(p), TypeError, "cells: expected a label"),
-        (lambda f, p, c: f(p, cells=c.int()), TypeError, "cells: expected labels in int64"),
-        (lambda f, p, c: f(p, cells=c[:3]), ValueError, r"cells: expected shape \(40\)"),
-        (lambda f, p, c: f(p, cells=c - 1), ValueError, "cells: expected labels from 0 on, got -1"),
-        (lambda f, p, c: f(p, points=p, cells=c), TypeError, "1 by position and points"),
-        (lambda f, p, c: f(cells=c), TypeError, "points: expected a tensor, got NoneType"),
-        (
-            lambda f, p, c: PiecewiseFrameAverage(f.backbone, bound=0.0),
-            ValueError,
-            "bound: expected a positive size",
-        ),
-        (
-            lambda f, p, c: PiecewiseFrameAverage(f.backbone, cut=0.5)(p, cells=torch.rand(40, 2)),
-            ValueError,
-            "cut: expected a weight from 0 to below 1 / 2",
-        ),
-        (
-            lambda f, p, c: PiecewiseFrameAverage(f.backbone, levels={"output": "edge"}),
-            ValueError,
-            "levels: output 'output' has a row per edge",
-        ),
-        (
-            lambda f, p, c: PiecewiseFrameAverage(f.backbone, "Lorentz(4)"),
-            ValueError,
-            "group: expected one of isometries",
-        ),
-        (lambda f, p, c: piecewise_errors(torch.sin, {}, c), TypeError, "signature: expected"),
-    ],
-    ids=[
-        "no cells",
-        "dtype",
-        "shape",
-        "negative",
-        "twice",
-        "missing",
-        "bound",
-        "cut",
-        "levels",
-        "group",
-        "signature",
-    ],
-)
-def test_what_cannot_be_is_refused(call, error, message, rng):
-    points, parts = boxes(rng, 2, 20)
-    with pytest.raises(error, match=message):
-        call(PiecewiseFrameAverage(Pooling()), points, parts)
