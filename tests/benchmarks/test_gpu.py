@@ -104,7 +104,8 @@ def test_wrong_usage_is_told(words, message, python):
 
 def test_help_names_the_stages(python):
     text = gpu(python, "--help").stdout
-    assert all(stage in text for stage in ("packages", "tests", "timings:NAME", "presets:TASK/MODEL"))
+    stages = ("packages", "tests", "timings:NAME", "presets:TASK/MODEL")
+    assert all(stage in text for stage in stages)
 
 
 def test_missing_packages_are_listed_with_a_command(monkeypatch, capsys):
