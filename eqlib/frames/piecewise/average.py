@@ -159,8 +159,8 @@ class PiecewiseFrameAverage(nn.Module):
             edge_index = _of_all_clouds(edge_index, points, structure["batch"])
             named["edge_index"], edges = cells.members_of_edges(edge_index)
         rows = points.shape[:-1]
-        for name, kind in self.average.signature.inputs.items():
-            named[name] = self._members(name, named[name], kind, cells, rows, edges)
+        for name in self.average.signature.inputs:
+            named[name] = self._members(name, named[name], cells, rows, edges)
         result = self.average(**named, batch=cells.cell, num_graphs=cells.total, members=cells)
         return self._finish(result, cells, points)
 
@@ -184,7 +184,6 @@ class PiecewiseFrameAverage(nn.Module):
         self,
         name: str,
         values: Tensor,
-        kind: Representation,
         cells: Cells,
         rows: torch.Size,
         edges: Tensor | None,

@@ -157,7 +157,7 @@ def piecewise_errors(
         for name, (values, kind) in results.items():
             component = components_of(kind)
             expected = _moved(reference[name][0].double(), component, motions, parts)
-            errors[name].append(_norm(values.double() - expected, component, parts))
+            errors[name].append(_norm(values.double() - expected, parts))
     return {name: torch.stack(found) for name, found in errors.items()}
 
 
@@ -177,7 +177,7 @@ def _moved(values: Tensor, kind: Components, motions: Element, parts: Tensor) ->
     return result
 
 
-def _norm(difference: Tensor, kind: Components, parts: Tensor) -> Tensor:
+def _norm(difference: Tensor, parts: Tensor) -> Tensor:
     """Norm over all axes that are not those of the points."""
     return difference.reshape(*parts.shape, -1).norm(dim=-1)
 

@@ -59,30 +59,27 @@ def signature_under(group: str) -> Signature:
     )
 
 
-def streets(
-    rng: torch.Generator, *shape: int, group: str, dtype: torch.dtype = torch.float64
-) -> Tensor:
+def streets(rng: torch.Generator, *shape: int, group: str) -> Tensor:
     """Clouds that are three times as long as wide when looked at along the axis of the group."""
     points = torch.randn(*shape, 3, dtype=torch.float64, generator=rng)
     spread = torch.tensor([3.0, 1.0, 2.0], dtype=torch.float64)
     turn = as_group(group).sample(rng).matrix[0]
-    return ((points * spread + 0.5) @ (turn @ as_group(group).basis()).mT).to(dtype)
+    return (points * spread + 0.5) @ (turn @ as_group(group).basis()).mT
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("group", GROUPS)
-def test_every_kind_of_output_commutes_with_turns_but_not_with_tilts(group, dtype, rng):
+def test_every_kind_of_output_commutes_with_turns_but_not_with_tilts(group, rng):
     signature = signature_under(group)
-    layer = FrameAverage(Pointwise(), signature=signature).to(dtype)
-    inputs = {
-        "points": streets(rng, 2, 8, group=group, dtype=dtype),
-        "velocities": torch.randn(2, 8, 3, dtype=torch.float64, generator=rng).to(dtype),
-    }
-    assert layer.frames(inputs["points"]).gap.min() > 2e-2
-    report = equivariance_error(layer, inputs, samples=16, generator=rng)
-    assert report.max < EQUIVARIANCE[dtype], report
+    layer = FrameAverage(Pointwise(), signature=signature)
+    points = streets(rng, 2, 8, group=group)
+    velocities = torch.randn(2, 8, 3, dtype=torch.float64, generator=rng)
+    assert layer.frames(points).gap.min() > 2e-2
+    for dtype in (torch.float32, torch.float64):
+        inputs = {"points": points.to(dtype), "velocities": velocities.to(dtype)}
+        report = equivariance_error(layer.to(dtype), inputs, samples=16, generator=rng)
+        assert report.max < EQUIVARIANCE[dtype], report
     # controls: the same check must reject the bare backbone, and tilts of the average
-    bare = equivariance_error(layer.backbone, inputs, signature, 16, generator=rng)
+    bare = equivariance_error(layer.backbone, inputs, signature, generator=rng)
     assert min(bare.outputs.values()) > 1e-2, bare
     tilted = equivariance_error(layer, inputs, signature_under("SO(3)"), generator=rng)
     assert min(tilted.outputs.values()) > 1e-2, tilted
