@@ -9,13 +9,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from eqlib.frames.chunks import parts
-from eqlib.frames.constructions.pca import moving_factor
 from eqlib.frames.dispatch import FrameFunction, frame_function, options_of, parameters_of
 from eqlib.frames.folding.fold import LEVELS, Fold, Folding, Layout
 from eqlib.frames.folding.graphs import attributes_of, batch_of, is_graph
 from eqlib.frames.folding.ragged import RaggedFold
 from eqlib.frames.permutations.average import permutation_fold, product_fold
 from eqlib.frames.sampling import Draws, number_of
+from eqlib.frames.signatures import in_form_of, signature_of
 from eqlib.frames.types import Frames, RaggedFrames
 from eqlib.symmetry import (
     BatchIndex,
@@ -25,7 +25,6 @@ from eqlib.symmetry import (
     Scalar,
     Signature,
     Vector,
-    as_group,
 )
 from eqlib.symmetry.arguments import results_by_name
 from eqlib.symmetry.group import Group
@@ -121,7 +120,7 @@ class FrameAverage(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.signature = _signature(group, signature)
+        self.signature = signature_of(group, signature, Point())
         self.mode, self.samples = mode, samples
         self.eval_mode = (
             ("full" if mode == "stochastic" else mode) if eval_mode is None else eval_mode
@@ -341,9 +340,7 @@ class FrameAverage(nn.Module):
             average = fold.finish(name, totals[name], kind, self._level(name))
             given = values[name] if self.cloud is None else named[self.cloud]
             averages[name] = average.to(torch.promote_types(values[name].dtype, given.dtype))
-        if isinstance(self.signature.outputs, Representation):
-            return averages["output"]
-        return type(result)(**averages) if isinstance(result, tuple) else averages
+        return in_form_of(result, averages, self.signature)
 
     def _check_options(self) -> None:
         inputs, outputs = self.signature.inputs, self.signature.named_outputs
@@ -370,18 +367,6 @@ class FrameAverage(nn.Module):
                 f"orders: expected a group with permutations, such as 'SE(3) * Permutations()', "
                 f"got {self.signature.group!r}"
             )
-
-
-def _signature(group: str | Group | None, signature: Signature | None) -> Signature:
-    if signature is None:
-        group = as_group("SE(3)" if group is None else group)
-        signature = Signature(group, inputs={"points": Point()}, outputs=Point())
-    elif group is not None and moving_factor(as_group(group)) != moving_factor(signature.group):
-        raise ValueError(
-            f"group: {as_group(group)!r} is not that of the signature, {signature.group!r}; "
-            "give one of them, or the same"
-        )
-    return signature
 
 
 def _cloud(signature: Signature) -> str | None:
