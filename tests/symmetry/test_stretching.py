@@ -165,7 +165,7 @@ MAPS = [
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize(("group", "fn"), MAPS, ids=str)
+@pytest.mark.parametrize(("group", "fn"), MAPS, ids=lambda value: getattr(value, "__name__", str(value)))
 def test_equivariant_maps_pass(group, fn, dtype, rng):
     kind = POINTS if group.translations else VECTORS
     signature = Signature(group * Permutations(), {"points": kind}, kind)
