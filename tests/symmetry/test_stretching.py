@@ -153,6 +153,11 @@ def minkowski(momenta):
     return torch.tanh(products / 4) @ momenta
 
 
+def name_of(value):
+    """A group as it is written, a map by its name."""
+    return getattr(value, "__name__", str(value))
+
+
 MAPS = [
     (Similarity(2), similar),
     (Similarity(3), similar),
@@ -165,7 +170,7 @@ MAPS = [
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize(("group", "fn"), MAPS, ids=lambda value: getattr(value, "__name__", str(value)))
+@pytest.mark.parametrize(("group", "fn"), MAPS, ids=name_of)
 def test_equivariant_maps_pass(group, fn, dtype, rng):
     kind = POINTS if group.translations else VECTORS
     signature = Signature(group * Permutations(), {"points": kind}, kind)
