@@ -128,7 +128,7 @@ def test_wrong_usage_is_explained_in_a_line(words, message, capsys):
 @pytest.mark.parametrize("command", ["train", "data"], ids="eqlib {}".format)
 def test_task_must_be_named(command, capsys):
     assert exit_code(command) == 2
-    assert "tasks: nbody" in capsys.readouterr().out
+    assert "tasks: graphs, nbody, normals" in capsys.readouterr().out
     assert exit_code(command, "--help") == 0
 
 

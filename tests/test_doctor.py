@@ -51,7 +51,8 @@ def test_missing_requirement_is_to_be_mended(monkeypatch, capsys):
 
 
 def test_cache_that_cannot_be_written_is_to_be_mended(monkeypatch, tmp_path):
-    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / "a" / name)
+    # its own folder alone: kernels that are built on the way would make the user's
+    monkeypatch.setattr("eqlib.doctor._cache_folder", lambda: tmp_path / "a" / "eqlib")
     assert findings(compilation=False)["data cache"].mend == ""
     monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
     found = findings(compilation=False)["data cache"]
