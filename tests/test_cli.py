@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -190,7 +191,10 @@ def test_training_that_diverges_fails(tmp_path, capsys):
 
 def test_interrupted_training_says_so(tmp_path):
     words = ["--training.epochs", "1000000", "--training.evaluate_every", "1000000"]
-    training = eqlib_command("train", TASK, "--out", str(tmp_path / "run"), *words)
+    # tests that run in the background of a shell ignore interrupts, and so would the command
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    words += ["--out", str(tmp_path / "run")]
+    training = eqlib_command("train", TASK, *words, preexec_fn=heed)
     while not (tmp_path / "run/config.yaml").exists():
         assert training.poll() is None
         time.sleep(0.05)

@@ -22,7 +22,6 @@ from eqlib.models.training.data import (
     to_device,
 )
 from eqlib.models.training.distributed import Objective, Processes, share_gradients
-from eqlib.models.training.interrupts import heed_interrupt
 from eqlib.models.training.metrics import Metrics, Row
 from eqlib.models.training.optimizer import Optimizer
 from eqlib.models.training.progress import ProgressBar, say
@@ -156,7 +155,6 @@ class Trainer:
 
     def _train_step(self, indices: Indices, batch: Batch) -> None:
         """Take one step on a global batch, of which ``batch`` is this process's part."""
-        heed_interrupt()
         processes, half = self.processes, HALF.get(self.config.precision)
         mine = shard(indices, processes.rank, processes.size)
         with torch.autocast(processes.device.type, half, enabled=half is not None):

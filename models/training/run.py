@@ -24,7 +24,6 @@ from eqlib.models.training.folder import (
     newest_of_run,
     prepare_folder,
 )
-from eqlib.models.training.interrupts import heeded_interrupts
 from eqlib.models.training.loop import Trainer, evaluate_split, float_dtype
 from eqlib.models.training.metrics import read_rows
 from eqlib.models.training.plots import draw_curves
@@ -69,8 +68,7 @@ def train(
             say(f"{out} is finished: nothing is left to do")
         else:
             processes.barrier()
-            with heeded_interrupts():
-                _train(config, out, data_dir, processes)
+            _train(config, out, data_dir, processes)
             processes.barrier()
     return json.loads((out / "report.json").read_text())
 
