@@ -1,8 +1,5 @@
 """The charged 5-body data set: made by the simulator, kept in a cache with its checksum."""
 
-import hashlib
-import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,19 +7,17 @@ import numpy as np
 import platformdirs
 import torch
 from numpy import ndarray
-from safetensors.torch import load, save
 from torch import Tensor
 
 from eqlib.models.nbody.simulate import InitialStates, Trajectory, draw_initial_states, simulate
 from eqlib.models.training import InMemory, Splits
+from eqlib.models.training.cache import load_or_make
 
 SEED = 43
 GENERATED = {"train": 10_000, "valid": 2_000, "test": 2_000}
 KEPT = {"train": 3_000, "valid": 2_000, "test": 2_000}
 INPUT_STEP, TARGET_STEP = 3_100, 4_100
 REPRODUCIBLE = 1e-6
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -76,33 +71,8 @@ def cache_path(data_dir: Path | None = None) -> Path:
 
 
 def load_or_simulate(path: Path) -> dict[str, Tensor]:
-    """Read the systems from ``path``, or simulate them and write them there.
-
-    The checksum lies beside the file, in the format of ``sha256sum``. A file that does not agree
-    with it is damaged: it is reported and made again.
-
-    Raises:
-        OSError: the folder cannot be written; the message says how to choose another.
-    """
-    checksum = path.with_suffix(".sha256")
-    if path.exists():
-        content = path.read_bytes()
-        recorded = checksum.read_text() if checksum.exists() else ""
-        if recorded.split()[:1] == [hashlib.sha256(content).hexdigest()]:
-            return load(content)
-        log.warning("%s is damaged: its checksum does not agree; making it again", path)
-    content = save(simulate_splits())
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_atomically(path, content)
-        digest = hashlib.sha256(content).hexdigest()
-        _write_atomically(checksum, f"{digest}  {path.name}\n".encode())
-    except OSError as error:
-        raise OSError(
-            f"cannot write the simulated systems to {path.parent}: {error.strerror}; "
-            "choose another folder with --data-dir"
-        ) from error
-    return load(content)
+    """Read the systems from ``path``, or simulate them and write them there; see `load_or_make`."""
+    return load_or_make(path, simulate_splits, "the simulated systems")
 
 
 def simulate_splits() -> dict[str, Tensor]:
@@ -130,9 +100,3 @@ def observe(states: InitialStates) -> dict[str, ndarray]:
         "targets": kept.positions[1],
         "sensitivity": change.max(axis=(0, 1, 3, 4)),
     }
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    partial.replace(path)

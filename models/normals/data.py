@@ -1,9 +1,6 @@
 """The set of sampled solids: made from a seed, kept in a cache with its checksum."""
 
-import hashlib
-import logging
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,19 +8,17 @@ from typing import Literal
 import platformdirs
 import torch
 from jaxtyping import Float
-from safetensors.torch import load, save
 from torch import Tensor
 
 from eqlib.models.normals.shapes import draw_clouds
 from eqlib.models.training import InMemory, Splits
+from eqlib.models.training.cache import load_or_make
 
 SEED = 20
 POINTS = 256
 SHAPES = {"train": 2_000, "valid": 200, "test": 500}
 
 Rotations = Literal["z", "so3"]
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -57,7 +52,7 @@ def solids(options: DataOptions | None = None, data_dir: Path | None = None) -> 
         data_dir: folder of the cache; None takes the user's cache folder.
     """
     options = DataOptions() if options is None else options
-    tensors = load_or_make(cache_path(data_dir))
+    tensors = load_or_sample(cache_path(data_dir))
     splits = {
         split: {
             name.removeprefix(f"{split}."): tensor
@@ -96,34 +91,9 @@ def cache_path(data_dir: Path | None = None) -> Path:
     return folder / "normals" / f"solids{POINTS}.safetensors"
 
 
-def load_or_make(path: Path) -> dict[str, Tensor]:
-    """Read the shapes from ``path``, or make them and write them there.
-
-    The checksum lies beside the file, in the format of ``sha256sum``. A file that does not agree
-    with it is damaged: it is reported and made again.
-
-    Raises:
-        OSError: the folder cannot be written; the message says how to choose another.
-    """
-    checksum = path.with_suffix(".sha256")
-    if path.exists():
-        content = path.read_bytes()
-        recorded = checksum.read_text() if checksum.exists() else ""
-        if recorded.split()[:1] == [hashlib.sha256(content).hexdigest()]:
-            return load(content)
-        log.warning("%s is damaged: its checksum does not agree; making it again", path)
-    content = save(make_splits())
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_atomically(path, content)
-        digest = hashlib.sha256(content).hexdigest()
-        _write_atomically(checksum, f"{digest}  {path.name}\n".encode())
-    except OSError as error:
-        raise OSError(
-            f"cannot write the shapes to {path.parent}: {error.strerror}; "
-            "choose another folder with --data-dir"
-        ) from error
-    return load(content)
+def load_or_sample(path: Path) -> dict[str, Tensor]:
+    """Read the shapes from ``path``, or make them and write them there; see `load_or_make`."""
+    return load_or_make(path, make_splits, "the shapes")
 
 
 def make_splits() -> dict[str, Tensor]:
@@ -138,9 +108,3 @@ def make_splits() -> dict[str, Tensor]:
             single = tensor.float() if tensor.is_floating_point() else tensor
             tensors[f"{split}.{name}"] = single.contiguous()
     return tensors
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    partial.replace(path)
