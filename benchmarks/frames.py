@@ -20,6 +20,7 @@ FULL = 4  # frames of SE(3)
 LISTED = {"minimal": minimal_frames, "weighted": weighted_frames}
 ONE_CALL = "full, one call"
 COPIES = f"no frames, {FULL} copies"
+CALLS = f"no frames, {FULL} calls"
 
 
 class PointNet(nn.Module):
@@ -105,6 +106,20 @@ class Copies(nn.Module):
         return outputs
 
 
+class Calls(nn.Module):
+    """One of these networks, called as often as a cloud has frames: the mean of its outputs."""
+
+    backbone_class: type[PointNet | MessagePassing]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = self.backbone_class()
+
+    def forward(self, **inputs: Any) -> Tensor:
+        """The mean of equal outputs, whose activations all wait for the backward pass."""
+        return torch.stack([self.backbone(**inputs) for _ in range(FULL)]).mean(0)
+
+
 def _averaged(
     backbone: type[PointNet | MessagePassing], mode: str, chunk: int | None = None
 ) -> type[Averaged]:
@@ -116,6 +131,7 @@ def _contenders(backbone: type[PointNet | MessagePassing]) -> dict[str, type[nn.
     return {
         backbone.__name__: backbone,
         COPIES: type("Copied", (Copies,), {"backbone_class": backbone}),
+        CALLS: type("Called", (Calls,), {"backbone_class": backbone}),
         **{mode: _averaged(backbone, mode) for mode in ("full", "stochastic", *LISTED)},
         ONE_CALL: _averaged(backbone, "full", chunk=FULL),
     }
@@ -142,7 +158,7 @@ def _calls(inputs: Inputs, name: str) -> float:
         layout = {key: inputs[key] for key in ("batch", "num_graphs") if key in inputs}
         frames = LISTED[name](inputs["points"], "SE(3)", **layout)
         return len(frames.cloud) / frames.gap.numel()
-    return FULL if name in ("full", ONE_CALL, COPIES) else 1
+    return FULL if name in ("full", ONE_CALL, COPIES, CALLS) else 1
 
 
 BENCHMARKS = tuple(

@@ -41,7 +41,9 @@ def _copies_per_call(fold: Folding, points: Tensor | None, backbone: Callable[..
         return copies
     share = fold.clouds(slice(0, 1)) / max(fold.layout.clouds.numel(), 1)
     points_per_copy = max(share * points.numel() / points.shape[-1], 1)
-    return max(1, min(copies, int(POINTS_PER_CALL / points_per_copy)))
+    most = max(1, min(copies, int(POINTS_PER_CALL / points_per_copy)))
+    calls = -(-copies // most)
+    return -(-copies // calls)  # a small rest would cost as much around the call as a whole one
 
 
 def _mixes_clouds(backbone: Callable[..., Any]) -> bool:

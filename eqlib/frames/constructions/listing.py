@@ -12,7 +12,8 @@ from eqlib.frames.constructions.axes import (
     relative_gap,
     sign_choices,
 )
-from eqlib.frames.constructions.moments import cloud_moments, positive
+from eqlib.frames.constructions.moments import Moments, cloud_moments, positive
+from eqlib.frames.spans import sorting_order
 from eqlib.frames.types import RaggedFrames
 from eqlib.geometry import gather_nodes
 from eqlib.symmetry.group import Group
@@ -28,7 +29,8 @@ class Clouds(NamedTuple):
     square one (all are zero in a cloud without extent). ``variances`` (ascending) are those along
     the ``axes`` (column 0 that of the largest; right-handed unless the group has reflections) and
     sum to one. The points of cloud i stand at ``first[i]`` and the next ``sizes[i] - 1`` places.
-    ``shape`` is that of the batch.
+    ``shape`` is that of the batch; ``nodes`` is the size of all clouds of a dense batch without a
+    mask, otherwise None.
     """
 
     points: Float[Tensor, "nodes d"]
@@ -40,6 +42,7 @@ class Clouds(NamedTuple):
     variances: Float[Tensor, "clouds d"]
     axes: Float[Tensor, "clouds d d"]
     shape: torch.Size
+    nodes: int | None
 
     @property
     def extended(self) -> Bool[Tensor, "clouds"]:
@@ -73,16 +76,20 @@ def list_clouds(
         num_graphs: number of graphs of a ragged batch.
         guard: that of :func:`~eqlib.geometry.symmetric_eigh`.
     """
+    if points.is_floating_point():  # what is not is refused below
+        points = points.double()
     moments = cloud_moments(points, group, mask, batch, num_graphs)
     variances, axes = principal_axes(moments.covariance, group, guard)
     shape, width = moments.radius.shape, points.shape[-1]
     clouds = shape.numel()
     radius, centroid = moments.radius.reshape(clouds), moments.centroid.reshape(clouds, width)
-    rows, graph = _rows(points.double(), mask, batch)
-    rows = (rows - gather_nodes(centroid, graph)) / gather_nodes(positive(radius)[:, None], graph)
-    rows = torch.where((radius == 0)[graph, None], 0.0, rows)
+    rows, graph = _rows(points, moments, mask, batch)
     variances = variances.reshape(clouds, width)
-    sizes = torch.bincount(graph, minlength=clouds)
+    nodes = points.shape[-2] if batch is None and mask is None else None
+    if nodes is None:
+        sizes = torch.bincount(graph, minlength=clouds)
+    else:
+        sizes = graph.new_full((clouds,), nodes)
     return Clouds(
         points=rows,
         graph=graph,
@@ -93,6 +100,7 @@ def list_clouds(
         variances=variances / positive(variances.sum(-1, keepdim=True)),
         axes=axes.reshape(clouds, width, width),
         shape=shape,
+        nodes=nodes,
     )
 
 
@@ -112,8 +120,10 @@ def list_principal(clouds: Clouds, group: Group, weights: Float[Tensor, "clouds 
 def collect(clouds: Clouds, parts: list[Listing], group: Group, dtype: torch.dtype) -> RaggedFrames:
     """All parts in one list, sorted by cloud, in the dtype of the points (at least float32)."""
     dtype = torch.promote_types(dtype, torch.float32)
-    order = torch.cat([part.cloud for part in parts]).argsort(stable=True)
-    frames, cloud, weights = (torch.cat(kind)[order] for kind in zip(*parts, strict=True))
+    frames, cloud, weights = parts[0]
+    if len(parts) > 1:  # a single part is sorted
+        order = torch.cat([part.cloud for part in parts]).argsort(stable=True)
+        frames, cloud, weights = (torch.cat(kind)[order] for kind in zip(*parts, strict=True))
     inverse = None
     if group.preserves == "angles":
         size = clouds.radius[cloud, None, None]
@@ -148,18 +158,31 @@ def check_threshold(threshold: float, largest: float) -> None:
         )
 
 
-def _rows(points: Tensor, mask: Tensor | None, batch: Tensor | None) -> tuple[Tensor, Tensor]:
-    """All points that exist in one list, sorted by cloud, and the cloud of each."""
+def _rows(
+    points: Tensor, moments: Moments, mask: Tensor | None, batch: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """All points that exist in one list, normalised and sorted by cloud, and the cloud of each."""
     width = points.shape[-1]
-    if batch is not None:
-        channels = points.shape[1:-1].numel()
-        order = batch.argsort(stable=True)
-        rows = points[order].reshape(len(batch) * channels, width)
-        return rows, batch[order].repeat_interleave(channels)
-    clouds, nodes = points.shape[:-2].numel(), points.shape[-2]
-    graph = torch.arange(clouds, device=points.device).repeat_interleave(nodes)
-    rows = points.reshape(clouds * nodes, width)
-    if mask is None:
-        return rows, graph
-    exists = mask.reshape(-1)
-    return rows[exists], graph[exists]
+    if batch is None:
+        clouds, nodes = points.shape[:-2].numel(), points.shape[-2]
+        graph = torch.arange(clouds, device=points.device).repeat_interleave(nodes)
+        if mask is None:
+            centroid, radius = moments.centroid[..., None, :], moments.radius[..., None, None]
+            return _normalised(points, centroid, radius).reshape(-1, width), graph
+        # What the mask excludes may be NaN, and must not reach the derivatives of the radius.
+        exists = mask.reshape(-1)
+        rows, graph = points.reshape(clouds * nodes, width)[exists], graph[exists]
+    else:
+        order, channels = sorting_order(batch), points.shape[1:-1].numel()
+        if order is not None:
+            points, batch = points[order], batch[order]
+        rows = points.reshape(len(batch) * channels, width)
+        graph = batch.repeat_interleave(channels)
+    centroid = gather_nodes(moments.centroid.reshape(-1, width), graph)
+    radius = gather_nodes(moments.radius.reshape(-1, 1), graph)
+    return _normalised(rows, centroid, radius), graph
+
+
+def _normalised(points: Tensor, centroid: Tensor, radius: Tensor) -> Tensor:
+    """Points relative to the centroid in units of the radius; all zero where that is."""
+    return (points - centroid) * torch.where(radius == 0, 0.0, 1 / positive(radius))

@@ -99,13 +99,20 @@ def soft_signs(
         group: that of the frames.
         threshold: skewness above which an axis has one sign.
     """
-    along = (clouds.points[:, :, None] * gather_nodes(clouds.axes, clouds.graph)).sum(-2)
     count = clouds.sizes.clamp(min=1)[:, None]
-    cubes = segment_sum(along.pow(3), clouds.graph, len(count)) / count
     # The mean square of all coordinates together is one.
-    skewness = cubes / (clouds.variances.flip(-1) + threshold**2).pow(1.5)
+    skewness = _cubes(clouds) / count / (clouds.variances.flip(-1) + threshold**2).pow(1.5)
     ratio = (skewness / threshold).clamp(-1, 1)
     lean = ratio * (3 - ratio.square()) / 2
     signs = sign_choices(group, lean)
     free = signs.shape[-1] if group.reflections else signs.shape[-1] - 1
     return ((1 + signs[:, :free] * lean[:, None, :free]) / 2).prod(-1)
+
+
+def _cubes(clouds: Clouds) -> Float[Tensor, "clouds d"]:
+    """Sum of the cubes of the coordinates of the points along each axis."""
+    if clouds.nodes is None:
+        along = (clouds.points[:, None] @ gather_nodes(clouds.axes, clouds.graph))[:, 0]
+        return segment_sum(along.pow(3), clouds.graph, len(clouds.axes))
+    shape = (len(clouds.axes), clouds.nodes, clouds.axes.shape[-1])
+    return (clouds.points.reshape(shape) @ clouds.axes).pow(3).sum(-2)

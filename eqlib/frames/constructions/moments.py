@@ -149,9 +149,8 @@ def _dense_moments(
         centroid = points.sum(-2, keepdim=True) / count
         points = points - centroid
         points = points if exists is None else torch.where(exists, points, 0.0)
-    covariance = _significant(points.mT @ points, count)
-    radius = _radius(covariance, count) * scale
-    return Moments((centroid * scale).squeeze(-2), covariance, radius[..., 0, 0])
+    covariance, radius = _significant(points.mT @ points, count)
+    return Moments((centroid * scale).squeeze(-2), covariance, (radius * scale)[..., 0, 0])
 
 
 def _ragged_moments(
@@ -170,9 +169,9 @@ def _ragged_moments(
         shift = segment_sum(points.sum(1), batch, num_graphs) / count
         points = points - gather_nodes(shift, batch)[:, None]
         centroid = centroid + shift
-    covariance = _significant(_segment_covariance(points, batch, num_graphs), count[..., None])
-    radius = _radius(covariance, count[..., None]) * scale[..., None]
-    return Moments(centroid * scale, covariance, radius[..., 0, 0])
+    covariance = _segment_covariance(points, batch, num_graphs)
+    covariance, radius = _significant(covariance, count[..., None])
+    return Moments(centroid * scale, covariance, radius[..., 0, 0] * scale[..., 0])
 
 
 def _segment_covariance(
@@ -194,17 +193,14 @@ def _magnitude(points: Float[Tensor, "*clouds d"]) -> Float[Tensor, "*clouds"]:
     return points.detach().abs().amax(-1)
 
 
-def _significant(covariance: Tensor, count: Tensor | int) -> Tensor:
-    """Set covariances that are rounding errors of a centroid to zero; the mean magnitude is 1."""
-    floor = count * (_ROUNDING_ERRORS * torch.finfo(covariance.dtype).eps) ** 2
-    return torch.where(_trace(covariance) <= floor, 0.0, covariance)
+def _significant(
+    covariance: Float[Tensor, "*batch d d"], count: Tensor | int
+) -> tuple[Float[Tensor, "*batch d d"], Float[Tensor, "*batch 1 1"]]:
+    """Covariance and root mean square distance, where the mean magnitude of the points is 1.
 
-
-def _radius(covariance: Tensor, count: Tensor | int) -> Float[Tensor, "*batch 1 1"]:
-    """Root mean square distance; where it is zero, so are its derivatives."""
-    square = _trace(covariance) / count
-    return torch.where(square == 0, 0.0, torch.where(square == 0, 1.0, square).sqrt())
-
-
-def _trace(covariance: Tensor) -> Float[Tensor, "*batch 1 1"]:
-    return covariance.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+    Both are zero, and have no derivatives, where they are rounding errors of the centroid.
+    """
+    trace = covariance.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+    single = trace <= count * (_ROUNDING_ERRORS * torch.finfo(covariance.dtype).eps) ** 2
+    radius = (torch.where(single, 1.0, trace) / count).sqrt()
+    return torch.where(single, 0.0, covariance), torch.where(single, 0.0, radius)

@@ -1,6 +1,6 @@
 """Folding where each cloud has a number of frames of its own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from eqlib.frames.folding.express import apply_matrices, component_of
 from eqlib.frames.folding.fold import LEVELS, Layout
 from eqlib.frames.folding.projection import project_on_axis
-from eqlib.frames.spans import list_spans
+from eqlib.frames.spans import list_spans, sorted_spans
 from eqlib.frames.types import RaggedFrames
 from eqlib.geometry import gather_nodes, segment_sum
 from eqlib.symmetry import BatchIndex, EdgeIndex, Point, Representation, Scalar
@@ -31,6 +31,10 @@ class RaggedFold:
 
     frames: RaggedFrames
     layout: Layout
+    _listed: dict[tuple[str, int, int], tuple[Tensor, Tensor]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """The rows of the last part that was asked for."""
 
     @property
     def copies(self) -> int:
@@ -80,7 +84,8 @@ class RaggedFold:
             moved = self._moved_out(values, kind, part, None)
             total = segment_sum(moved, self.frames.cloud[part], layout.clouds.numel())
             return total.reshape(*layout.clouds, *total.shape[1:])
-        counts = {known: len(self._rows(known, part)[0]) for known in LEVELS}
+        cloud = self.frames.cloud[part]
+        counts = {known: int(self._spans[known][2][cloud].sum()) for known in LEVELS}
         level = self._level(name, _length(values), kind, level, counts)
         source, copy = self._rows(level, part)
         moved = self._moved_out(values, kind, part, copy)
@@ -123,24 +128,25 @@ class RaggedFold:
         }
 
     @cached_property
-    def _spans(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-        """Rows sorted by graph, and the start and the size of each graph's rows, by level."""
+    def _spans(self) -> dict[str, tuple[Tensor | None, Tensor, Tensor]]:
+        """Rows sorted by graph (None if they are), and start and size of each graph's, by level."""
         graphs = self.layout.clouds.numel()
         nodes, edges = self._graph_of_nodes, self.layout.edge_index
         of_rows = {"node": nodes, "graph": torch.arange(graphs, device=nodes.device)}
-        of_rows["edge"] = nodes[:0] if edges is None else nodes[edges[0]]
-        spans = {}
-        for level, graph in of_rows.items():
-            size = torch.bincount(graph, minlength=graphs)
-            spans[level] = graph.argsort(stable=True), size.cumsum(0) - size, size
-        return spans
+        of_rows["edge"] = nodes[:0] if edges is None else nodes.index_select(0, edges[0])
+        return {level: sorted_spans(graph, graphs) for level, graph in of_rows.items()}
 
     def _rows(self, level: str, part: slice) -> tuple[Int[Tensor, "rows"], Int[Tensor, "rows"]]:
         """Source row and copy, counted from the first of the part, of each row of the copies."""
-        order, start, size = self._spans[level]
-        cloud = self.frames.cloud[part]
-        copy, row = list_spans(start[cloud], size[cloud])
-        return order[row], copy
+        if any(known[1:] != (part.start, part.stop) for known in self._listed):
+            self._listed.clear()
+        key = (level, part.start, part.stop)
+        if key not in self._listed:
+            order, start, size = self._spans[level]
+            cloud = self.frames.cloud[part]
+            copy, row = list_spans(start[cloud], size[cloud])
+            self._listed[key] = row if order is None else order[row], copy
+        return self._listed[key]
 
     def _edges(self, edge_index: Tensor, part: slice) -> Tensor:
         """The edges of all copies of a part, between the nodes of these copies."""
@@ -149,7 +155,7 @@ class RaggedFold:
         cloud = self.frames.cloud[part]
         counts = size[cloud]
         shift = counts.cumsum(0) - counts - start[cloud]
-        return edge_index[:, source] + shift[copy]
+        return edge_index.gather(1, source.expand(2, -1)) + shift.index_select(0, copy)
 
     def _level(
         self,
@@ -189,7 +195,7 @@ class RaggedFold:
             exact = values.to(torch.promote_types(values.dtype, frames.dtype))
             if isinstance(component, Point):
                 centroid = _flat(self.frames.centroid, len(self.layout.clouds))
-                centroid = _per_row(gather_nodes(centroid, self.frames.cloud[part]), copy)
+                centroid = _per_row(centroid.index_select(0, self.frames.cloud[part]), copy)
                 exact = exact - spread(centroid, exact, own_axes=1)
             exact = apply_matrices(component, _per_row(inverse, copy), exact)
         return exact.to(values.dtype)
