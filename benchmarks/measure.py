@@ -1,8 +1,9 @@
 """Time everything that answers a problem, in turns, after checking that the answers agree."""
 
 import math
+import time
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -67,6 +68,7 @@ def compare(
     repeats: int,
     seconds: float = math.inf,
     ceilings: Ceilings | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> list[Row]:
     """Time all contenders on the same tensors, pass by pass.
 
@@ -78,6 +80,7 @@ def compare(
         seconds: time for the samples of one contender in one pass. Those that would need longer
             are left out of most rounds, but sampled in three at least.
         ceilings: of this device, for the rates.
+        clock: returns seconds.
 
     Raises:
         DisagreementError: a contender differs from the reference.
@@ -90,7 +93,7 @@ def compare(
     rows = []
     for stage in (name for name in benchmark.passes if name in benchmark.problem(problem).passes):
         runs, notes = prepare(Question(benchmark, stage, inputs), contenders)
-        samples = _sample(runs, device, repeats, seconds)
+        samples = _sample(runs, device, repeats, seconds, clock)
         for name, operation in contenders.items():
             row = Row(
                 benchmark.name,
@@ -143,12 +146,16 @@ def _with_rates(row: Row, found: Rates) -> Row:
 
 
 def _sample(
-    runs: Mapping[str, Run], device: torch.device, repeats: int, seconds: float
+    runs: Mapping[str, Run],
+    device: torch.device,
+    repeats: int,
+    seconds: float,
+    clock: Callable[[], float],
 ) -> dict[str, Samples]:
     """Return the samples of each contender: one a round, or fewer of those that take long."""
     calls, rounds = {}, {}
     for name, run in runs.items():
-        pace = _pace(run, device)
+        pace = _pace(run, device, clock)
         calls[name] = max(1, math.ceil(SAMPLE_SECONDS / pace))
         affordable = seconds / (calls[name] * pace)
         rounds[name] = math.floor(min(repeats, max(LEAST_SAMPLES, affordable)))
@@ -157,15 +164,15 @@ def _sample(
         for name, run in runs.items():
             # spread evenly over all rounds
             if (turn + 1) * rounds[name] // repeats > turn * rounds[name] // repeats:
-                samples[name].append((turn, seconds_of(run, calls[name], device)))
+                samples[name].append((turn, seconds_of(run, calls[name], device, clock)))
     return samples
 
 
-def _pace(run: Run, device: torch.device) -> float:
+def _pace(run: Run, device: torch.device, clock: Callable[[], float]) -> float:
     """Return the seconds of a call after some to warm up."""
     pace = math.inf
     for _ in range(3):
-        pace = min(pace, seconds_of(run, 1, device))
+        pace = min(pace, seconds_of(run, 1, device, clock))
         if pace > SLOW_SECONDS:
             break
     return pace

@@ -88,14 +88,19 @@ def rates(work: Work, seconds: float, ceilings: Ceilings) -> Rates:
     return Rates(gb_s, of_copy, gflop_s, of_matmul, "memory" if of_copy > of_matmul else "matmul")
 
 
-def seconds_of(run: Callable[[], object], calls: int, device: torch.device) -> float:
+def seconds_of(
+    run: Callable[[], object],
+    calls: int,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     """Return the seconds per call."""
     _synchronize(device)
-    start = time.perf_counter()
+    start = clock()
     for _ in range(calls):
         run()
     _synchronize(device)
-    return (time.perf_counter() - start) / calls
+    return (clock() - start) / calls
 
 
 def _copy_rate(device: torch.device, size: int) -> float:

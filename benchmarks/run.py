@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -17,6 +18,7 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measure import DisagreementError, Row, compare
+from benchmarks.memory import keep_freed_memory
 from benchmarks.plot import save_plot
 from benchmarks.registry import Benchmark, load_benchmarks
 from benchmarks.results import (
@@ -32,6 +34,7 @@ from eqlib.usage import UsageError, unknown
 
 RESULTS = ROOT / "benchmarks" / "results"
 TABLE_WIDTH = 160  # where the output is no terminal
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 SECONDS = {"cpu": 0.5, "cuda": 0.3}
 
 
@@ -39,6 +42,7 @@ def main(
     words: Sequence[str] | None = None,
     benchmarks: Mapping[str, Benchmark] | None = None,
     results: Path = RESULTS,
+    keeps_memory: bool = False,
 ) -> int:
     """Run benchmarks and return the exit code: 0 done, 1 red tests or disagreement, 2 wrong usage.
 
@@ -46,6 +50,7 @@ def main(
         words: the arguments; None takes those of this process.
         benchmarks: what there is to run; None takes the registry.
         results: folder of the CSV files, unless the arguments name one.
+        keeps_memory: whether memory that is freed on a CPU stays with the process, to write down.
     """
     given = _parse(words)
     known = load_benchmarks() if benchmarks is None else benchmarks
@@ -56,6 +61,7 @@ def main(
         chosen = _choose(given.names, known)
         device = _device(given.device)
         problems = _problems(chosen, device.type, given.problems)
+        _check_clock(given.clock, device)
     except UsageError as error:
         print(f"eqlib bench: {error}", file=sys.stderr)
         return 2
@@ -65,6 +71,10 @@ def main(
     given.seconds = given.seconds or SECONDS[device.type]
     given.out = given.out or results
     environment = describe_environment(device, given.commit)
+    if keeps_memory and device.type == "cpu":
+        environment["machine"] += ", freed memory kept"
+    if given.clock == "cpu":
+        environment["machine"] += ", time of the processor"
     failures = 0
     for benchmark in chosen:
         failures += not _run(benchmark, problems[benchmark.name], device, given, environment)
@@ -85,6 +95,8 @@ def _parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=_positive_float, help=budget)
     where = "default: cuda where there is a GPU"
     parser.add_argument("--device", choices=("cpu", "cuda"), help=where)
+    clock = "what to read; cpu leaves out the time of other programs, and wants one thread"
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help=clock)
     resume = "save each problem when it is timed, and skip those that this machine timed before"
     parser.add_argument("--resume", action="store_true", help=resume)
     commit = "commit to write down (default: what git says)"
@@ -122,6 +134,15 @@ def _device(name: str | None) -> torch.device:
     if name == "cuda" and not available:
         raise UsageError("device: no GPU is visible to torch; run with --device cpu")
     return torch.device(name or ("cuda" if available else "cpu"))
+
+
+def _check_clock(name: str, device: torch.device) -> None:
+    threads = torch.get_num_threads()
+    if name == "cpu" and (device.type != "cpu" or threads > 1):
+        raise UsageError(
+            f"clock: the time of the processor tells nothing of {device.type} with {threads} "
+            "threads; run with OMP_NUM_THREADS=1 and --device cpu"
+        )
 
 
 def _problems(chosen: Sequence[Benchmark], device: str, pattern: str) -> dict[str, list[str]]:
@@ -174,7 +195,8 @@ def _run(
     rows: list[Row] = []
     try:
         for problem in (name for name in problems if name not in done):
-            found = compare(benchmark, problem, device, given.repeats, given.seconds, ceilings)
+            budget, clock = (given.repeats, given.seconds), CLOCKS[given.clock]
+            found = compare(benchmark, problem, device, *budget, ceilings, clock)
             console.print(make_table(found, f"{benchmark.name}: {problem} ({device.type})"))
             if given.resume:
                 write_results(target, found, environment, partial=True)
@@ -226,4 +248,4 @@ def _workers() -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(keeps_memory=keep_freed_memory()))

@@ -1,10 +1,14 @@
 """Peak memory on the CPU, where the answer is known."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from benchmarks.measure import compare
 from benchmarks.memory import bytes_of, peak_bytes
+from benchmarks.results import ROOT
 from tests.benchmarks.toys import CPU, cube, toy
 
 MIB = 2**20
@@ -104,3 +108,30 @@ def test_extra_memory_is_relative_to_inputs_and_outputs(name, expected):
 def test_empty_problems_have_no_ratio():
     rows = compare(toy(peers={}, implementations={"cube": cube}), "empty", CPU, repeats=1)
     assert [row.note for row in rows] == [""] * 3
+
+
+COUNT_FAULTS = """
+import resource, sys
+import torch
+from benchmarks.memory import keep_freed_memory
+
+keeps = sys.argv[1] == "keep" and keep_freed_memory()
+for _ in range(20):  # blocks of the right size are found after some
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(keeps, faults)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the C library of Linux")
+@pytest.mark.parametrize("word", ["keep", "release"])
+def test_freed_memory_stays_with_the_process_where_that_is_asked_for(word):
+    command = [sys.executable, "-c", COUNT_FAULTS, word]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    keeps, faults = done.stdout.split()
+    if word == "release":
+        assert keeps == "False"
+        assert int(faults) >= 2**24 * 4 / 2**21  # a page has no more than 2 MiB
+    elif keeps == "True":
+        assert int(faults) < 2**24 * 4 / 2**21

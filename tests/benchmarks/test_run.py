@@ -52,6 +52,13 @@ def test_results_have_a_row_for_each_figure_and_say_where_they_come_from(ungated
     assert "absent: not installed" in printed
 
 
+def test_results_say_where_freed_memory_stays_with_the_process(ungated, tmp_path):
+    words = ["toy_cube", "--repeats", "1", "--device", "cpu"]
+    assert main(words, {"toy_cube": toy()}, tmp_path, keeps_memory=True) == 0
+    machines = {row["machine"] for row in read(tmp_path / "toy_cube.csv")}
+    assert all(machine.endswith(", freed memory kept") for machine in machines)
+
+
 def test_results_of_another_device_are_kept(ungated, tmp_path):
     path = tmp_path / "toy_cube.csv"
     words = ["--repeats", "1", "--device", "cpu"]
@@ -110,6 +117,20 @@ def test_wrong_usage_exits_with_2(words, capsys):
 def test_a_missing_gpu_is_named(capsys):
     assert main(["--device", "cuda"], {"toy_cube": toy()}) == 2
     assert "--device cpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_time_of_the_processor_wants_one_thread(
+    threads, ungated, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    words = ["toy_cube", "--repeats", "1", "--device", "cpu", "--clock", "cpu"]
+    assert main(words, {"toy_cube": toy()}, tmp_path) == (0 if threads == 1 else 2)
+    if threads == 1:
+        rows = read(tmp_path / "toy_cube.csv")
+        assert all(row["machine"].endswith(", time of the processor") for row in rows)
+    else:
+        assert "OMP_NUM_THREADS=1" in capsys.readouterr().err
 
 
 def test_the_list_shows_what_is_missing(capsys):
