@@ -46,7 +46,9 @@ def load_library(source: Path, *definitions: str) -> ctypes.CDLL:
     command = (*_compiler(), *(f"-D{name}" for name in definitions))
     if hasattr(ctypes.CDLL(None), "GOMP_parallel"):
         command += ("-fopenmp",)
-    headers = b"".join(header.read_bytes() for header in sorted(source.parent.glob("*.h")))
+    folders = source.parent, source.parent.parent
+    found = [header for folder in folders for header in sorted(folder.glob("*.h"))]
+    headers = b"".join(header.read_bytes() for header in found)
     parts = (source.read_bytes(), headers, " ".join(command).encode(), _processor())
     key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
     target = platformdirs.user_cache_path("eqlib") / "native" / f"{source.stem}-{key}.so"

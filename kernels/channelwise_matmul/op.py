@@ -1,0 +1,113 @@
+"""The operation ``eqlib::channelwise_matmul``, closed under differentiation."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eqlib.kernels.channelwise_matmul import compiled, naive
+
+NAMES = ("naive", "compiled")
+
+
+@torch.library.custom_op("eqlib::channelwise_matmul", mutates_args=())
+def channelwise_matmul(a: Tensor, b: Tensor, implementation: str) -> Tensor:
+    r"""Products of matrices, one for every channel.
+
+    .. math:: c_{ijn} = \sum_k a_{kin}\, b_{kjn}
+
+    Its derivatives are this operation again, with axes exchanged.
+
+    Args:
+        a: (depth, rows, channels), in any unit. The first two axes may be in any order in memory.
+        b: (depth, columns, channels), likewise.
+        implementation: "naive", "compiled", or "auto": "compiled" where it can run.
+
+    Returns:
+        (rows, columns, channels).
+
+    Raises:
+        ValueError: shapes do not fit, or the implementation cannot run.
+        TypeError: dtypes differ.
+    """
+    if a.ndim != 3 or b.ndim != 3 or a.shape[::2] != b.shape[::2]:
+        raise ValueError(
+            f"a, b: expected (depth, rows, channels) and (depth, columns, channels), got "
+            f"{tuple(a.shape)} and {tuple(b.shape)}"
+        )
+    if a.dtype != b.dtype:
+        raise TypeError(f"b: expected {a.dtype}, as a, got {b.dtype}")
+    name = pick(a.device, a.dtype)[0] if implementation == "auto" else implementation
+    if name not in NAMES:
+        raise ValueError(f"implementation is {name!r}; expected 'auto' or one of {NAMES}")
+    if reason := whynot(name, a.device, a.dtype):
+        raise ValueError(
+            f"implementation {name!r} cannot run: {reason}; expected 'auto', which picks one "
+            "that can"
+        )
+    return (compiled if name == "compiled" else naive).multiply(a, b).contiguous()
+
+
+def pick(device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
+    """Return the implementation that ``"auto"`` stands for, and the reason.
+
+    Args:
+        device: that of the operands.
+        dtype: that of the operands.
+    """
+    if reason := whynot("compiled", device, dtype):
+        return "naive", f"compiled cannot run: {reason}"
+    return "compiled", "channels stay side by side, and this machine has a C compiler"
+
+
+def whynot(name: str, device: torch.device, dtype: torch.dtype) -> str:
+    """Return why an implementation cannot run, or nothing.
+
+    Args:
+        name: of the implementation.
+        device: that of the operands.
+        dtype: that of the operands.
+    """
+    if name == "naive":
+        return ""
+    if device.type != "cpu":
+        return f"it runs on the CPU, not on {device.type}"
+    return compiled.whynot(dtype)
+
+
+@channelwise_matmul.register_fake
+def _(a: Tensor, b: Tensor, implementation: str) -> Tensor:
+    return a.new_empty(a.shape[1], b.shape[1], a.shape[2])
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    a, b, ctx.implementation = inputs
+    ctx.save_for_backward(a, b)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    a, b = ctx.saved_tensors
+    by_a = by_b = None
+    if ctx.needs_input_grad[0]:
+        by_a = channelwise_matmul(b.transpose(0, 1), grad.transpose(0, 1), ctx.implementation)
+    if ctx.needs_input_grad[1]:
+        by_b = channelwise_matmul(a.transpose(0, 1), grad, ctx.implementation)
+    return by_a, by_b, None
+
+
+channelwise_matmul.register_autograd(_backward, setup_context=_save)
+
+
+@channelwise_matmul.register_vmap
+def _(
+    info: Any, in_dims: tuple[int | None, ...], a: Tensor, b: Tensor, implementation: str
+) -> tuple[Tensor, int]:
+    """A batch is more channels."""
+    parts = [
+        part[:, :, None].expand(-1, -1, info.batch_size, -1)
+        if dim is None
+        else part.movedim(dim, 2)
+        for part, dim in zip((a, b), in_dims, strict=False)
+    ]
+    found = channelwise_matmul(*(part.flatten(2) for part in parts), implementation)
+    return found.unflatten(2, parts[0].shape[2:]), 2
