@@ -24,3 +24,11 @@ ODD_SHAPES: dict[str, tuple[int, int]] = {
     "1 row of 130": (1, 130),
 }
 """Batch and channels that fill no tile: below, beside and above powers of two."""
+
+MESSAGE_SIZES: dict[str, tuple[int, int, int, int, int, int]] = {
+    "N-body": (500, 2_500, 12, 64, 64, 64),
+    "N-body, published": (500, 2_500, 16, 128, 128, 256),
+    "20,000 edges": (2_000, 20_000, 20, 64, 64, 64),
+    "200,000 edges": (20_000, 200_000, 20, 128, 64, 64),
+}
+"""Nodes, edges, orientations, channels, units of the first and of the second hidden layer."""
