@@ -11,7 +11,16 @@ from torch import Tensor, nn
 
 from eqlib.geometry import complete_graph
 from eqlib.models.nbody.data import REPRODUCIBLE, DataOptions, charged5
-from eqlib.models.nbody.networks import EGNN, FAGNN, GNN, GauntNet, Linear
+from eqlib.models.nbody.networks import (
+    EGNN,
+    FAGNN,
+    GNN,
+    PNITA,
+    PONITA,
+    GauntNet,
+    Integrator,
+    Linear,
+)
 from eqlib.models.nbody.networks.base import SIGNATURE
 from eqlib.models.nbody.picture import draw_predictions
 from eqlib.models.training import Batch, Dataset, Splits, Task, to_device
@@ -34,6 +43,9 @@ class NBody(Task):
         "egnn": EGNN,
         "fa_gnn": FAGNN,
         "gaunt_net": GauntNet,
+        "ponita": PONITA,
+        "pnita": PNITA,
+        "integrator": Integrator,
     }
     options: ClassVar[type] = DataOptions
     presets: ClassVar[Path] = Path(__file__).parent / "presets"

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from eqlib.models.nbody import EGNN, FAGNN, GNN, GauntNet, Linear
+from eqlib.models.nbody import EGNN, FAGNN, GNN, PNITA, PONITA, GauntNet, Integrator, Linear
 from eqlib.models.nbody.task import network_inputs
 from eqlib.models.training import to_device
 
 pytestmark = [pytest.mark.gpu, pytest.mark.unchecked]
-NETWORKS = [Linear, GNN, EGNN, FAGNN, GauntNet]
+NETWORKS = [Linear, GNN, EGNN, FAGNN, GauntNet, PONITA, PNITA, Integrator]
 
 
 @pytest.fixture
@@ -44,6 +44,8 @@ def test_values_and_gradients_equal_those_of_the_cpu(network, inputs):
         (GNN, "reduce-overhead"),
         (FAGNN, "default"),
         (GauntNet, "reduce-overhead"),
+        (PONITA, "default"),
+        (PNITA, "reduce-overhead"),
     ],
 )
 def test_compiled_networks_equal_eager_ones(network, mode, inputs):

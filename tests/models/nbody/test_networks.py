@@ -1,19 +1,29 @@
 """The N-body networks: symmetry, batches, degenerate and wrong input."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 
 from eqlib.geometry import complete_graph
-from eqlib.models.nbody import EGNN, FAGNN, GNN, GauntNet, Linear
+from eqlib.models.nbody import EGNN, FAGNN, GNN, PNITA, PONITA, GauntNet, Integrator, Linear
 from eqlib.models.nbody.networks.base import SIGNATURE
 from eqlib.models.nbody.networks.message_passing import PairLinear
 from eqlib.symmetry import equivariance_error
 from tests.tolerances import EQUIVARIANCE
 
-NETWORKS = {"linear": Linear, "gnn": GNN, "egnn": EGNN, "fa_gnn": FAGNN, "gaunt_net": GauntNet}
-EQUIVARIANT = ["linear", "egnn", "fa_gnn", "gaunt_net"]
+NETWORKS = {
+    "linear": Linear,
+    "gnn": GNN,
+    "egnn": EGNN,
+    "fa_gnn": FAGNN,
+    "gaunt_net": GauntNet,
+    "ponita": partial(PONITA, channels=16, basis=16),
+    "pnita": partial(PNITA, channels=16, basis=16),
+    "integrator": partial(Integrator, steps=4),
+}
+EQUIVARIANT = ["linear", "egnn", "fa_gnn", "gaunt_net", "ponita", "pnita", "integrator"]
 
 
 def build(name: str, dtype: torch.dtype = torch.float64):
@@ -140,7 +150,7 @@ def test_nan_in_one_graph_leaves_the_others_exact(name, rng):
         "device",
     ],
 )
-@pytest.mark.parametrize("name", ["egnn", "fa_gnn", "gaunt_net"])
+@pytest.mark.parametrize("name", ["egnn", "fa_gnn", "gaunt_net", "ponita"])
 @pytest.mark.unchecked
 def test_wrong_input_is_named(name, error, message, change, rng):
     inputs = particles([5, 5, 5], rng)
