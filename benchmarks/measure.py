@@ -95,14 +95,9 @@ def compare(
         runs, notes = prepare(Question(benchmark, stage, inputs), contenders)
         samples = _sample(runs, device, repeats, seconds, clock)
         for name, operation in contenders.items():
-            row = Row(
-                benchmark.name,
-                problem,
-                stage,
-                name,
-                kind="eqlib" if name in benchmark.implementations else "peer",
-                computes=getattr(operation, "computes", ""),
-            )
+            kind = "eqlib" if name in benchmark.implementations else "peer"
+            computes = getattr(operation, "computes", "")
+            row = Row(benchmark.name, problem, stage, name, kind=kind, computes=computes)
             if name in notes:
                 rows.append(replace(row, note=notes[name]))
                 continue

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 from eqlib.version import __version__
 
 if TYPE_CHECKING:
-    from eqlib import frames, gaunt, geometry, harmonics, steerable, symmetry
+    from eqlib import (
+        frames,
+        gaunt,
+        geometry,
+        harmonics,
+        position_orientation,
+        steerable,
+        symmetry,
+    )
     from eqlib.symmetry import equivariance_error as check
 
 __all__ = [
@@ -16,6 +24,7 @@ __all__ = [
     "gaunt",
     "geometry",
     "harmonics",
+    "position_orientation",
     "steerable",
     "symmetry",
 ]

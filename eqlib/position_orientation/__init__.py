@@ -1,0 +1,58 @@
+"""SE(n) weight sharing on positions and orientations."""
+
+from eqlib.position_orientation.calibration import calibrate
+from eqlib.position_orientation.convolution.block import ConvNeXtBlock, InteractionLayer
+from eqlib.position_orientation.convolution.conv import PositionOrientationConv
+from eqlib.position_orientation.convolution.kernel_network import Kernels
+from eqlib.position_orientation.edges.geometry import Geometry, make_geometry
+from eqlib.position_orientation.exact import GridTurns
+from eqlib.position_orientation.fields.distribution import OrientationDistribution
+from eqlib.position_orientation.fields.lift import (
+    lift_harmonics,
+    lift_matrices,
+    lift_scalars,
+    lift_vectors,
+)
+from eqlib.position_orientation.fields.readout import (
+    read_harmonics,
+    read_matrices,
+    read_scalars,
+    read_vectors,
+)
+from eqlib.position_orientation.graphs import graph_inputs
+from eqlib.position_orientation.grids import OrientationGrid
+from eqlib.position_orientation.net import Encoding, PositionOrientationNet, Prediction
+from eqlib.position_orientation.options import EdgeOptions, KernelOptions, TurnOptions
+from eqlib.position_orientation.spaces.invariants import pair_invariants
+from eqlib.position_orientation.spaces.space import Space, as_space
+
+__all__ = [
+    "ConvNeXtBlock",
+    "EdgeOptions",
+    "Encoding",
+    "Geometry",
+    "GridTurns",
+    "InteractionLayer",
+    "KernelOptions",
+    "Kernels",
+    "OrientationDistribution",
+    "OrientationGrid",
+    "PositionOrientationConv",
+    "PositionOrientationNet",
+    "Prediction",
+    "Space",
+    "TurnOptions",
+    "as_space",
+    "calibrate",
+    "graph_inputs",
+    "lift_harmonics",
+    "lift_matrices",
+    "lift_scalars",
+    "lift_vectors",
+    "make_geometry",
+    "pair_invariants",
+    "read_harmonics",
+    "read_matrices",
+    "read_scalars",
+    "read_vectors",
+]

@@ -1,0 +1,1 @@
+"""The separable convolution on positions and orientations, and the layers around it."""

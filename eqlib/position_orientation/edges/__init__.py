@@ -1,0 +1,1 @@
+"""Which nodes send to which, and from where."""

@@ -1,0 +1,1 @@
+"""From scalars, vectors and tensors to functions of an orientation, and back."""
