@@ -36,6 +36,7 @@ def without_rounding(text: str) -> str:
         ("docs/harmonics.md", 5),
         ("docs/permutations.md", 5),
         ("docs/piecewise.md", 5),
+        ("docs/position_orientation.md", 13),
         ("docs/steerable.md", 3),
         ("docs/symmetry.md", 3),
     ],
