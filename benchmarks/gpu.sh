@@ -98,7 +98,7 @@ for stage in "${stages[@]}"; do
             for name in $names; do timings "$name"; done
             ;;
         presets)
-            for name in nbody/{egnn,fa_gnn,gaunt_net} normals/fa_dgcnn; do presets "$name"; done
+            for name in nbody/{egnn,fa_gnn,gaunt_net,ponita,pnita,integrator} normals/fa_dgcnn; do presets "$name"; done
             ;;
         timings:*) timings "${stage#*:}" ;;
         presets:*) presets "${stage#*:}" ;;

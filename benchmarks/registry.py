@@ -19,6 +19,7 @@ MODULES = (
     "benchmarks.gaunt_product",
     "benchmarks.gaunt_convolution",
     "benchmarks.symmetric_eigh",
+    "benchmarks.position_orientation",
 )
 
 Inputs = dict[str, Any]
