@@ -28,7 +28,7 @@ def without_rounding(text: str) -> str:
 @pytest.mark.parametrize(
     ("page", "examples"),
     [
-        ("README.md", 3),
+        ("README.md", 4),
         ("docs/degenerate.md", 3),
         ("docs/frames.md", 5),
         ("docs/gaunt.md", 5),
