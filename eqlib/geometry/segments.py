@@ -59,7 +59,7 @@ def segment_mean(
     """
     _check(values, index, num_segments)
     total = _add_rows(values, index, num_segments)
-    count = _add_rows(total.new_ones(len(index)), index, num_segments).clamp(min=1)
+    count = _add_rows(total.new_ones(index.shape[0]), index, num_segments).clamp(min=1)
     return (total / _align(count, total)).to(values.dtype)
 
 
@@ -150,7 +150,8 @@ def gather_nodes(
     """
     if values.ndim == 0:
         raise ValueError("values is a scalar; expected one row per node")
-    check_index(index, len(values), "index", "len(values)")
+    # Not len(values), which torch.export takes for a constant.
+    check_index(index, values.shape[0], "index", "len(values)")
     if values.device != index.device:
         raise ValueError(
             f"values is on {values.device} and index on {index.device}; move one to the other"
@@ -180,7 +181,7 @@ class _SegmentMax(torch.autograd.Function):
         values, index, largest = ctx.saved_tensors
         (grad,) = grads
         tied = values == _take_rows(largest, index)
-        ties = _add_rows(tied.to(grad.dtype), index, len(largest)).clamp(min=1)
+        ties = _add_rows(tied.to(grad.dtype), index, largest.shape[0]).clamp(min=1)
         share = _take_rows((grad / ties).to(grad.dtype), index)
         return torch.where(tied, share, 0.0), None, None, None
 

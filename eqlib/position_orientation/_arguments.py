@@ -2,6 +2,7 @@
 
 from math import inf
 
+import torch
 from torch import Tensor
 
 from eqlib.geometry._checks import check_index, check_vector
@@ -66,6 +67,8 @@ def check_points(
         raise ValueError(f"mask has shape {tuple(mask.shape)}; expected {tuple(points.shape[:-1])}")
     if mask is not None and points.ndim == 2:
         raise ValueError("mask needs points of clouds, (clouds, nodes, n); leave out other nodes")
+    if mask is not None and mask.dtype != torch.bool:
+        raise TypeError(f"mask has dtype {mask.dtype}; expected torch.bool: use .bool()")
     if batch is None:
         return
     check_vector(batch, "batch")
@@ -86,7 +89,21 @@ def check_search(search: str, k: int | None, radius: float | None) -> None:
         raise ValueError('k is None; neighbours="knn" expects the number of nearest nodes')
     if search == "radius" and radius is None:
         raise ValueError('radius is None; neighbours="radius" expects a distance')
+    if k is not None:
+        check_at_least("k", k, 0)
     check_positive("radius", radius)
+
+
+def check_count(scalars: Tensor | None, expected: int) -> None:
+    """Raise unless edges have as many scalars as the kernels see."""
+    if scalars is not None and scalars.ndim < 2:
+        raise ValueError(f"edge_scalars has shape {tuple(scalars.shape)}; expected (edges, s)")
+    count = 0 if scalars is None else scalars.shape[-1]
+    if count != expected:
+        raise ValueError(
+            f"edge_scalars has {count} scalars per edge; the kernels expect {expected}, as set by "
+            "the argument edge_scalars of the module"
+        )
 
 
 def check_edges(
@@ -112,8 +129,7 @@ def check_edges(
                 f"s) with {expected} in front"
             )
         return
-    if edge_index.ndim != 2 or len(edge_index) != 2:
-        raise ValueError(f"edge_index has shape {tuple(edge_index.shape)}; expected (2, edges)")
+    _check_edge_index(edge_index)
     if points.ndim == 3:
         raise ValueError(
             "edge_index is given with points of clouds, (clouds, nodes, n); flatten them to "
@@ -125,3 +141,14 @@ def check_edges(
             f"edge_scalars has shape {tuple(scalars.shape)}; expected ({edge_index.shape[1]}, s), "
             "one row per edge of edge_index"
         )
+
+
+def _check_edge_index(edge_index: Tensor) -> None:
+    """Raise unless edges have a source and a target each."""
+    if not isinstance(edge_index, Tensor):
+        raise TypeError(
+            f"edge_index is of type {type(edge_index).__name__}; expected a tensor (2, edges), "
+            "which knn_graph and radius_graph return as .edge_index"
+        )
+    if edge_index.ndim != 2 or edge_index.shape[0] != 2:
+        raise ValueError(f"edge_index has shape {tuple(edge_index.shape)}; expected (2, edges)")

@@ -14,7 +14,6 @@ from eqlib.position_orientation.exact import GridTurns
 from eqlib.position_orientation.fields.heads import Counts
 from eqlib.position_orientation.grids import OrientationGrid
 from eqlib.position_orientation.options import KernelOptions, TurnOptions
-from eqlib.position_orientation.spaces.space import Space, as_space
 from eqlib.symmetry import (
     BatchIndex,
     EdgeIndex,
@@ -35,18 +34,6 @@ class Cloud(NamedTuple):
     scalars: Float[Tensor, "nodes scalars"]
     vectors: Float[Tensor, "nodes vectors n"]
     geometry: Geometry
-
-
-def make_grid(space: str | Space, orientations: int | OrientationGrid) -> OrientationGrid:
-    """The grid that is given, or that of a size.
-
-    Args:
-        space: that of a new grid.
-        orientations: a grid, or its size; spaces of positions have one orientation.
-    """
-    if isinstance(orientations, OrientationGrid):
-        return orientations
-    return OrientationGrid(space, 1 if as_space(space).kind == "positions" else orientations)
 
 
 def make_kernels(
@@ -76,16 +63,27 @@ def make_kernels(
     )
 
 
-def make_turns(kernels: Kernels, options: TurnOptions, exact: bool) -> GridTurns | None:
+def make_turns(
+    kernels: Kernels, counts: Counts, options: TurnOptions, exact: bool
+) -> GridTurns | None:
     """How the grid is turned, None if it is not; spaces of positions have none that could be.
 
     Args:
         kernels: with grid and group.
+        counts: of scalars and vectors.
         options: of the frames.
         exact: whether the network is to be exact.
+
+    Raises:
+        ValueError: the moment has scalars or vectors, and the network none.
     """
     if not exact or kernels.grid.space.kind == "positions":
         return None
+    for name, count in (("scalars", counts.scalars_in), ("vectors", counts.vectors_in)):
+        if name in options.moment.split("+") and not count:
+            raise ValueError(
+                f"moment: {options.moment!r} has {name}, but {name}_in is 0; leave them out"
+            )
     return GridTurns(kernels.group, kernels.grid.sign_symmetric(kernels.group), options)
 
 
@@ -140,7 +138,7 @@ def count_graphs(batch: Tensor | None, num_graphs: int | None) -> int:
         return 1
     if num_graphs is not None:
         return num_graphs
-    return int(batch[-1]) + 1 if len(batch) else 0
+    return int(batch.max()) + 1 if batch.numel() else 0
 
 
 def mix_passes(
@@ -176,16 +174,16 @@ def pool_nodes(
     """
     if batch is None:
         total = values.sum(0, keepdim=True)
-        return total / max(len(values), 1) if mean else total
+        return total / max(values.shape[0], 1) if mean else total
     total = segment_sum(values, batch, num_graphs)
     if not mean:
         return total
-    count = segment_sum(values.new_ones(len(values)), batch, num_graphs).clamp(min=1)
+    count = segment_sum(values.new_ones(values.shape[0]), batch, num_graphs).clamp(min=1)
     return total / count.reshape(-1, *(1 for _ in values.shape[1:]))
 
 
 def check_options(
-    counts: Counts, channels: int, layers: int, pool: str | None, readout: str
+    counts: Counts, channels: int, layers: int, attention: int, pool: str | None, readout: str
 ) -> None:
     """Refuse options that do not exist.
 
@@ -193,6 +191,7 @@ def check_options(
         counts: of scalars and vectors.
         channels: of the features.
         layers: their number.
+        attention: number of heads.
         pool: what is made of the nodes.
         readout: which layers are read.
 
@@ -204,6 +203,7 @@ def check_options(
         check_at_least(name, count, 0)
     check_at_least("channels", channels, 1)
     check_at_least("layers", layers, 1)
+    check_at_least("attention", attention, 0)
     if pool not in (None, "mean", "sum"):
         raise ValueError(f"pool: expected None, 'mean' or 'sum', got {pool!r}")
     if readout not in ("mean", "last"):

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from eqlib.position_orientation._arguments import check_count
 from eqlib.position_orientation._assembly import (
     Cloud,
     check_options,
     count_graphs,
-    make_grid,
     make_kernels,
     make_signature,
     make_turns,
@@ -24,9 +24,9 @@ from eqlib.position_orientation.convolution.block import InteractionLayer
 from eqlib.position_orientation.edges.geometry import Geometry, make_geometry
 from eqlib.position_orientation.exact import bring_back, express
 from eqlib.position_orientation.fields.heads import Counts, Embedding, Readout, vector_products
-from eqlib.position_orientation.grids import OrientationGrid
+from eqlib.position_orientation.grids import OrientationGrid, as_grid
 from eqlib.position_orientation.options import EdgeOptions, KernelOptions, TurnOptions
-from eqlib.position_orientation.spaces.space import Space
+from eqlib.position_orientation.spaces.space import Space, as_space
 from eqlib.symmetry.group import Group
 
 _EDGES, _KERNEL, _TURNS = EdgeOptions(), KernelOptions(), TurnOptions()
@@ -130,10 +130,10 @@ class PositionOrientationNet(nn.Module):
         super().__init__()
         self.counts = Counts(scalars_in, vectors_in, scalars_out, vectors_out, edge_scalars)
         self.edges, self.pool, self.attention = edges, pool, attention
-        check_options(self.counts, channels, layers, pool, readout)
-        grid = make_grid(space, orientations)
+        check_options(self.counts, channels, layers, attention, pool, readout)
+        grid = as_grid(as_space(space), orientations)
         self.kernels = make_kernels(grid, group, self.counts, kernel)
-        self.turns = make_turns(self.kernels, turns, exact)
+        self.turns = make_turns(self.kernels, self.counts, turns, exact)
         self.embedding = Embedding(grid, self.counts, channels)
         layer = partial(InteractionLayer, channels, self.kernels, layer_scale, expansion)
         self.layers = nn.ModuleList(
@@ -290,6 +290,12 @@ class PositionOrientationNet(nn.Module):
         num_graphs: int | None,
     ) -> tuple[Cloud, int]:
         """The inputs, checked, with the edges, and the number of graphs."""
+        if points.ndim != 2 or points.shape[1] != self._n:
+            raise ValueError(
+                f"points has shape {tuple(points.shape)}; expected (nodes, {self._n}), clouds one "
+                "after the other and told apart by batch"
+            )
+        check_count(edge_scalars, self.counts.edge_scalars)
         scalars = self._given("scalars", scalars, points, (self.counts.scalars_in,))
         vectors = self._given("vectors", vectors, points, (self.counts.vectors_in, self._n))
         num_graphs = count_graphs(batch, num_graphs)

@@ -5,6 +5,8 @@ from typing import Literal
 
 import torch
 
+from eqlib.position_orientation._arguments import check_positive, check_search
+
 MOMENTS = ("points", "vectors", "scalars")
 SIGNS = ("auto", "one", "full", "stochastic")
 
@@ -23,6 +25,10 @@ class EdgeOptions:
         self_loops: join each node to itself.
         paired: whether edges come in both directions, with equal scalars; None finds it out, True
             promises it. See :func:`make_geometry`.
+
+    Raises:
+        ValueError: there is no such search, it lacks what it needs, or a length is not positive.
+        TypeError: ``k`` is not an integer.
     """
 
     neighbours: Literal["dense", "knn", "radius"] = "dense"
@@ -32,6 +38,11 @@ class EdgeOptions:
     reach: float | None = 10.0
     self_loops: bool = True
     paired: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_search(self.neighbours, self.k, self.radius)
+        check_positive("length", self.length)
+        check_positive("reach", self.reach)
 
 
 @dataclass(frozen=True)

@@ -305,22 +305,24 @@ class Closed(torch.nn.Module):
         return tuple(self.net(points, scalars, vectors, edge_index, batch=batch, num_graphs=2))
 
 generator = torch.Generator().manual_seed(0)
-for space in ("R3xS2", "R2xS1", "R3"):
-    net = Closed(network(space)).eval()
+for space, pool in (("R3xS2", None), ("R2xS1", "mean"), ("R3", None)):
+    net = Closed(network(space, pool=pool)).eval()
     def arguments(sizes):
         inputs = cloud(generator, space, sizes)
         edges = complete_graph(inputs["batch"], 2)
         return inputs["points"], inputs["scalars"], inputs["vectors"], edges, inputs["batch"]
     nodes, edges = Dim("nodes", min=2, max=4096), Dim("edges", min=2, max=65536)
     shapes = ({0: nodes}, {0: nodes}, {0: nodes}, {1: edges}, {0: nodes})
-    program = torch.export.export(net, arguments((4, 5)), dynamic_shapes=shapes, strict=True)
-    file = io.BytesIO()
-    torch.export.save(program, file)
-    file.seek(0)
-    loaded = torch.export.load(file).module()
-    for sizes in ((4, 5), (7, 3)):
-        given = arguments(sizes)
-        torch.testing.assert_close(loaded(*given), net(*given))
+    for strict in (False, True):
+        given = arguments((4, 5))
+        program = torch.export.export(net, given, dynamic_shapes=shapes, strict=strict)
+        file = io.BytesIO()
+        torch.export.save(program, file)
+        file.seek(0)
+        loaded = torch.export.load(file).module()
+        for sizes in ((4, 5), (7, 3)):
+            given = arguments(sizes)
+            torch.testing.assert_close(loaded(*given), net(*given))
 """
 
 
@@ -340,8 +342,22 @@ def test_networks_are_exported():
         ({"group": "SO(3)"}, ValueError, "group"),
         ({"space": "SE3", "orientations": 12, "group": "E(3)"}, ValueError, "reflections"),
         ({"space": "R4"}, ValueError, "space"),
+        ({"attention": -1}, ValueError, "attention is -1"),
+        ({"orientations": OrientationGrid("SE3", 12)}, ValueError, "grid of SE3.*space='SE3'"),
+        ({"turns": TurnOptions(moment="points+vectors")}, ValueError, "vectors_in is 0"),
     ],
-    ids=["pool", "readout", "layers", "channels", "group", "frames", "space"],
+    ids=[
+        "pool",
+        "readout",
+        "layers",
+        "channels",
+        "group",
+        "frames",
+        "space",
+        "attention",
+        "grid",
+        "moment",
+    ],
 )
 def test_bad_options_are_refused(change, error, message):
     with pytest.raises(error, match=message):
@@ -359,6 +375,12 @@ def test_bad_inputs_are_refused(rng):
         net(inputs["points"], inputs["scalars"], inputs["vectors"], num_graphs=2)
     with pytest.raises(TypeError, match=r"points: got torch\.float32"):
         net(**{**inputs, "points": inputs["points"].float()})
+    with pytest.raises(ValueError, match=r"points has shape \(1, 12, 3\); expected \(nodes, 3\)"):
+        net(**{**inputs, "points": inputs["points"][None]})
+    with pytest.raises(ValueError, match="edge_scalars has 1 scalars per edge"):
+        net(**inputs, edge_index=torch.zeros(2, 3).long(), edge_scalars=torch.zeros(3, 1))
+    with pytest.raises(ValueError, match="batch is not sorted"):
+        net(**{**inputs, "batch": inputs["batch"].flip(0)})
     grid = OrientationGrid("R3xS2", 13, "fibonacci")
     several = network(orientations=grid, turns=TurnOptions(threshold=0.1, blend=True))
     with pytest.raises(ValueError, match="encode: this network takes 5 passes"):

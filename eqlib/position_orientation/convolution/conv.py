@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from eqlib.position_orientation._arguments import check_at_least
+from eqlib.position_orientation._arguments import check_at_least, check_count
 from eqlib.position_orientation.calibration import calibrate
 from eqlib.position_orientation.convolution.attention import make_spatial
 from eqlib.position_orientation.convolution.chirality import HandedTerm
@@ -14,7 +14,7 @@ from eqlib.position_orientation.convolution.fibre import OrientationConv
 from eqlib.position_orientation.convolution.given import PairConv
 from eqlib.position_orientation.convolution.kernel_network import Kernels
 from eqlib.position_orientation.edges.geometry import Geometry, make_geometry
-from eqlib.position_orientation.grids import OrientationGrid
+from eqlib.position_orientation.grids import OrientationGrid, as_grid
 from eqlib.position_orientation.options import EdgeOptions, KernelOptions
 from eqlib.position_orientation.spaces.representations import Orientations
 from eqlib.position_orientation.spaces.space import Space, as_space
@@ -105,7 +105,7 @@ class PositionOrientationConv(nn.Module):
                 channels_in, self.space, self.group, edge_scalars, neighbours, kernel
             )
         else:
-            grid = _grid(self.space, orientations)
+            grid = as_grid(self.space, orientations)
             self.kernels = _kernels(grid, self.group, edge_scalars, kernel)
             self.spatial = make_spatial(channels_in, self.kernels, attention, neighbours)
             self.fibre = OrientationConv(channels_in, self.kernels, bias=False)
@@ -228,30 +228,13 @@ class PositionOrientationConv(nn.Module):
         expected = (*lead, *own, self.mix.in_features)
         if features.shape != expected:
             raise ValueError(f"features has shape {tuple(features.shape)}; expected {expected}")
-        count = 0 if edge_scalars is None else edge_scalars.shape[-1]
-        if count != self.edge_scalars:
-            raise ValueError(
-                f"edge_scalars has {count} scalars per edge; the kernels expect "
-                f"{self.edge_scalars}, as set by the argument edge_scalars of the layer"
-            )
+        check_count(edge_scalars, self.edge_scalars)
         wanted = (*lead, *self.space.orientation_shape)
         if self.given and (orientations is None or orientations.shape != wanted):
             found = None if orientations is None else tuple(orientations.shape)
             raise ValueError(
                 f"orientations has shape {found}; expected that of each node, {wanted}"
             )
-
-
-def _grid(space: Space, orientations: int | OrientationGrid) -> OrientationGrid:
-    """Return the grid, which has to be one of the space."""
-    if not isinstance(orientations, OrientationGrid):
-        return OrientationGrid(space, 1 if space.kind == "positions" else orientations)
-    if orientations.space != space:
-        raise ValueError(
-            f"orientations is a grid of {orientations.space.name}; expected one of "
-            f"{space.name}, or space={orientations.space.name!r}"
-        )
-    return orientations
 
 
 def _kernels(

@@ -143,7 +143,7 @@ def make_geometry(
     if clouds is not None:
         points, edge_scalars, mask, batch, num_graphs = _flat(points, edge_scalars, mask)
     pairs = paired if grid.opposite.numel() else False
-    wanted = _Wanted(neighbours, k, radius, self_loops, pairs, batch, num_graphs, clouds)
+    wanted = _Wanted(neighbours, k, radius, self_loops, pairs, batch, num_graphs, mask, clouds)
     edges, scalars = _connect(points, edge_index, edge_scalars, wanted)
     frames = _per_graph(orientations, grid, batch, num_graphs)
     offsets, radius = _offsets(points, edges, length, reach, radius)
@@ -170,6 +170,7 @@ class _Wanted(NamedTuple):
     paired: bool | None
     batch: Tensor | None
     num_graphs: int | None
+    mask: Tensor | None
     clouds: torch.Size | None
 
 
@@ -201,7 +202,18 @@ def _connect(
 
 def _search(points: Tensor, wanted: _Wanted) -> tuple[Tensor, bool]:
     """Return source and target of edges, and whether both directions of all are there."""
-    points, batch, num_graphs = points.detach(), wanted.batch, wanted.num_graphs
+    points = points.detach()
+    if wanted.mask is None or wanted.batch is None:
+        return _found(points, wanted.batch, wanted)
+    # What the mask excludes takes no place among the nearest.
+    present = wanted.mask.nonzero().squeeze(-1)
+    edge_index, symmetric = _found(points[present], wanted.batch[present], wanted)
+    return present[edge_index], symmetric
+
+
+def _found(points: Tensor, batch: Tensor | None, wanted: _Wanted) -> tuple[Tensor, bool]:
+    """Return what the search among some points finds."""
+    num_graphs = wanted.num_graphs
     if wanted.search == "knn":
         return knn_graph(points, wanted.k or 0, batch, num_graphs).edge_index, False
     if wanted.search == "radius":

@@ -69,7 +69,7 @@ class OrientationDistribution(nn.Module):
             raise ValueError(f"grid: {self.space.name} has no orientations to be distributed")
         if axial and self.space.kind == "frames":
             raise ValueError("axial: the negative of a rotation is none; use R2xS1 or R3xS2")
-        self.axial = axial
+        self.axial, self.channels = axial, channels
         self.grid, self.dense = grid, _DenseGrid(self.space)
         one = grid.orientations[:1].detach()
         invariants = self.space.fibre_invariants(one, one, self.group).shape[-1]
@@ -91,9 +91,15 @@ class OrientationDistribution(nn.Module):
             rotations: the axes by which the grid of each graph is turned; None is not turned.
 
         Raises:
-            ValueError: the shape of the queries does not fit.
+            ValueError: the shape of the features or of the queries does not fit.
         """
+        self._check(features)
         self.space.check_orientations("queries", queries)
+        if queries.shape[0] != features.shape[0]:
+            raise ValueError(
+                f"queries has shape {tuple(queries.shape)}; expected {features.shape[0]} rows, one "
+                "for each graph of features"
+            )
         score = self._score(features, self._inside(queries, rotations))
         return score - self._normaliser(features).unsqueeze(-1)
 
@@ -127,6 +133,7 @@ class OrientationDistribution(nn.Module):
         Note:
             Without derivatives. Where the density has several highest points it is one of them.
         """
+        self._check(features)
         dense = self.dense.points.to(features.dtype)
         point = dense[self._score(features, dense).argmax(-1)].unsqueeze(1)
         best = self._score(features, point)
@@ -156,9 +163,18 @@ class OrientationDistribution(nn.Module):
         """
         if self.space.kind == "frames" or self.axial:
             raise ValueError("mean_direction: rotations and axes have none; take the mode")
+        self._check(features)
         dense = self.dense.points.to(features.dtype)
         score = self._score(features, dense) + self.dense.weights.to(features.dtype).log()
         return bring_back(safe_direction(score.softmax(-1) @ dense), rotations, None)
+
+    def _check(self, features: Tensor) -> None:
+        """Raise unless features are those of graphs on the grid."""
+        size, channels = self.grid.size, self.channels
+        if features.ndim != 3 or features.shape[1:] != (size, channels):
+            raise ValueError(
+                f"features has shape {tuple(features.shape)}; expected (graphs, {size}, {channels})"
+            )
 
     def _score(self, features: Tensor, queries: Tensor) -> Float[Tensor, "graphs queries"]:
         """The logarithm of the density up to a constant; queries seen from the grid."""

@@ -166,7 +166,8 @@ class OffsetReadout(nn.Module):
         hidden = hidden + gather_nodes(self.to_source(features), source)
         hidden = hidden + self.to_edge(torch.cat([_soft_length(offsets), geometry.scalars], -1))
         message = self.message(nn.functional.gelu(hidden))
-        moved = segment_sum(message.unsqueeze(-1) * offsets.unsqueeze(1), target, len(features))
+        nodes = features.shape[0]
+        moved = segment_sum(message.unsqueeze(-1) * offsets.unsqueeze(1), target, nodes)
         if self.mix is None:
             return moved
         return moved + self.mix(features).unflatten(-1, self.shape) @ vectors

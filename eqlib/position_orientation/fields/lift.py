@@ -46,6 +46,7 @@ def lift_vectors(
         ValueError: the dimensions differ, as they do for the empty orientation of positions, which
             sees no direction: give the lengths of the vectors as scalars there.
     """
+    orientations = orientations.to(vectors.dtype)
     directions = directions_of(orientations, frames)
     if vectors.shape[-1] != directions.shape[-1]:
         raise ValueError(
@@ -76,11 +77,13 @@ def lift_matrices(
     Raises:
         ValueError: the dimensions differ.
     """
+    orientations = orientations.to(matrices.dtype)
     directions = directions_of(orientations, frames)
-    if matrices.shape[-1] != directions.shape[-1]:
+    n = directions.shape[-1]
+    if matrices.ndim < 3 or matrices.shape[-2:] != (n, n):
         raise ValueError(
-            f"matrices: {matrices.shape[-1]} columns do not fit orientations with "
-            f"{directions.shape[-1]} components"
+            f"matrices: shape {tuple(matrices.shape)} does not fit orientations with {n} "
+            f"components; expected (nodes, channels, {n}, {n})"
         )
     if frames:
         turned = orientations.mT.unsqueeze(-3) @ matrices.unsqueeze(1) @ orientations.unsqueeze(-3)
@@ -114,7 +117,7 @@ def lift_harmonics(
         return spherical_harmonics(orientations, lmax).to(coefficients.dtype) @ coefficients
     parts = coefficients.unsqueeze(1).split([2 * degree + 1 for degree in range(lmax + 1)], dim=-2)
     matrices = wigner_d(orientations, lmax)
-    turned = [matrix.mT @ part for matrix, part in zip(matrices, parts, strict=True)]
+    turned = [matrix.mT.to(part.dtype) @ part for matrix, part in zip(matrices, parts, strict=True)]
     return torch.cat(turned, dim=-2).flatten(-2)
 
 

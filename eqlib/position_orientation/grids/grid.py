@@ -134,8 +134,11 @@ class OrientationGrid(DoubleBuffers):
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         """Take the grid that was saved, and find out anew what follows from it."""
+        before = self.orientations.clone()
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         if not self.orientations.is_meta:
+            if not before.is_meta and not torch.equal(before, self.orientations.to(before.device)):
+                self.kind = "given"
             tensors = (self.orientations, self.weights)
             self._derive(*(tensor.detach().cpu().numpy() for tensor in tensors))
 
@@ -153,6 +156,27 @@ class OrientationGrid(DoubleBuffers):
         self._symmetric = {
             proper: _sign_symmetric(points, weights, self.space, proper) for proper in (True, False)
         }
+
+
+def as_grid(space: Space, orientations: int | OrientationGrid) -> OrientationGrid:
+    """A grid of a space: the one that is given, or that of a size.
+
+    Args:
+        space: of the orientations.
+        orientations: a grid, or its size; spaces of positions have one orientation.
+
+    Raises:
+        ValueError: the grid is one of another space.
+    """
+    if not isinstance(orientations, OrientationGrid):
+        return OrientationGrid(space, 1 if space.kind == "positions" else orientations)
+    found = orientations.space
+    if (found.dimension, found.kind) != (space.dimension, space.kind):  # SE2 is R2xS1
+        raise ValueError(
+            f"orientations is a grid of {found.name}; expected one of {space.name}, or "
+            f"space={found.name!r}"
+        )
+    return orientations
 
 
 @lru_cache(maxsize=64)

@@ -179,6 +179,17 @@ def test_every_cloud_may_turn_the_grid(rng):
 
 
 @pytest.mark.parametrize("neighbours", ["knn", "radius"])
+def test_masked_nodes_take_no_place_in_a_search(neighbours, rng):
+    layer = conv_of("R3xS2", rng, edges=EdgeOptions(neighbours=neighbours, k=2, radius=1.5))
+    points, features = normal(rng, 2, 6, 3), normal(rng, 2, 6, layer.grid.size, 3)
+    mask = torch.tensor([[True, False, True, True, False, True], [True] * 4 + [False] * 2])
+    found = layer(features, points, mask=mask)
+    batch = torch.arange(2).repeat_interleave(mask.sum(1))
+    torch.testing.assert_close(found[mask], layer(features[mask], points[mask], batch=batch))
+    assert (found[~mask] == 0).all()
+
+
+@pytest.mark.parametrize("neighbours", ["knn", "radius"])
 def test_searches(neighbours, rng):
     edges = EdgeOptions(neighbours=neighbours, k=2, radius=1.5)
     layer = conv_of("R3xS2", rng, edges=edges)

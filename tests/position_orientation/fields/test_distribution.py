@@ -184,5 +184,9 @@ def test_refusals(rng):
         distribution("SE3", axial=True)
     with pytest.raises(ValueError, match="mean_direction: rotations and axes have none"):
         distribution("SE3").mean_direction(features_of(rng, "SE3"))
+    with pytest.raises(ValueError, match="features has shape"):
+        distribution("R3xS2").mode(torch.zeros(3, 11, 4).double())
+    with pytest.raises(ValueError, match="one for each graph"):
+        distribution("R3xS2").nll(features_of(rng, "R3xS2"), torch.zeros(1, 3).double())
     with pytest.raises(ValueError, match="queries"):
         distribution("R3xS2")(features_of(rng, "R3xS2"), torch.zeros(3, 2, 2).double())

@@ -12,6 +12,7 @@ from eqlib.position_orientation.fields.lift import (
     lift_scalars,
     lift_vectors,
 )
+from eqlib.position_orientation.grids import OrientationGrid
 from eqlib.symmetry import SO
 
 
@@ -115,9 +116,18 @@ def test_frames_see_turned_tensors_as_before(rng):
     )
 
 
+def test_dtype_is_that_of_what_is_lifted(rng):
+    grid = OrientationGrid("R3xS2", 12).orientations
+    frames = OrientationGrid("SE3", 12).orientations
+    for given, turned in ((grid, False), (frames, True)):
+        assert lift_vectors(normal(rng, 5, 2, 3).float(), given, turned).dtype == torch.float32
+        assert lift_matrices(normal(rng, 5, 2, 3, 3).float(), given, turned).dtype == torch.float32
+        assert lift_harmonics(normal(rng, 5, 9, 2).float(), given, turned).dtype == torch.float32
+
+
 @pytest.mark.unchecked
 def test_positions_see_no_vector(rng):
     with pytest.raises(ValueError, match="spaces of positions have none and see no vector"):
         lift_vectors(normal(rng, 5, 2, 3), torch.zeros(1, 0, dtype=torch.float64))
-    with pytest.raises(ValueError, match="do not fit orientations"):
+    with pytest.raises(ValueError, match="does not fit orientations"):
         lift_matrices(normal(rng, 5, 2, 3, 3), directions(rng, 4, 2))

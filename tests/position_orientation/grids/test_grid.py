@@ -176,6 +176,7 @@ def test_another_grid_is_loaded_with_all_that_follows_from_it(assign, half):
     assert torch.equal(net.orientations, trained.orientations)
     assert torch.equal(net.weights, trained.weights)
     assert (len(net.opposite), net.strength, net.sign_symmetric()) == (0, 3, False)
+    assert net.kind == "given"
     net.load_state_dict(OrientationGrid("R3xS2", 20).state_dict(), assign=assign)
     assert (len(net.opposite), net.strength, net.sign_symmetric()) == (20, 5, True)
 
