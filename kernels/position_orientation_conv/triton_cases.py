@@ -1,7 +1,7 @@
 """The configurations of the Triton kernels that can be picked, to be compiled ahead of time.
 
-Tiles do not grow with the network, so two that fill them stand for all, with every argument that a
-kernel can have: one with up to 16 inputs and one with up to 32. A small one is beside them.
+Tiles do not grow with the network, so four stand for all, with every argument that a kernel can
+have: up to 16 inputs or up to 32, and widths that tiles divide or not. A small one is beside them.
 """
 
 from collections.abc import Iterator
@@ -36,6 +36,16 @@ _PROBLEMS = {
         Shape("perpendicular", 3, 1, 3, 2, 128, 256, 128, 20, 1e-2, 3.0),
         (),
         (torch.float32, torch.float64, torch.bfloat16),
+    ),
+    "uneven 70,130,140": _Problem(
+        Shape("perpendicular", 3, 1, 3, 2, 70, 130, 140, 20, 1e-2, 3.0),
+        (),
+        (torch.float32,),
+    ),
+    "uneven rotations 70,130,140": _Problem(
+        Shape("axes", 3, 3, 3, 4, 70, 130, 140, 24, 1e-2, 3.0),
+        (),
+        (torch.float32,),
     ),
     "rotations 128,256,128": _Problem(
         Shape("axes", 3, 3, 3, 4, 128, 256, 128, 24, 1e-2, 3.0),

@@ -76,9 +76,29 @@ _HOPPER = (
     Tile(64, 64, 64, 64, 1, 8),
     Tile(64, 64, 32, 64, 2, 8),
 )
-_BLACKWELL = (_HOPPER[0], Tile(64, 32, 64, 16, 2, 8), *_HOPPER[2:])
-_TILES = {"ampere": _AMPERE, "small": _AMPERE, "hopper": _HOPPER, "blackwell": _BLACKWELL}
-_TILES_FLOAT64 = (*[Tile(16, 16, 16, 32, 1, 4)] * 4, Tile(16, 16, 16, 32, 1, 8))
+_BLACKWELL = (
+    _HOPPER[0],
+    Tile(64, 32, 64, 16, 2, 8),
+    _HOPPER[2],
+    Tile(32, 64, 64, 64, 1, 8),
+    _HOPPER[4],
+)
+_SMALL = (_AMPERE[0], _AMPERE[1]._replace(stages=1), *_AMPERE[2:])
+_TILES = {"ampere": _AMPERE, "small": _SMALL, "hopper": _HOPPER, "blackwell": _BLACKWELL}
+_AMPERE_UNEVEN = {"convolve": Tile(32, 32, 16, 128, 2, 8), "first": Tile(32, 16, 32, 64, 1, 8)}
+_HOPPER_UNEVEN = {"first": _HOPPER[4]._replace(stages=1)}
+_TILES_UNEVEN = {
+    "ampere": _AMPERE_UNEVEN,
+    "small": _AMPERE_UNEVEN,
+    "hopper": _HOPPER_UNEVEN,
+    "blackwell": _HOPPER_UNEVEN,
+}
+"""For more than 16 inputs to layers that tiles do not divide: masks of weights take registers."""
+_TILES_FLOAT64 = (
+    *[Tile(16, 16, 16, 16, 1, 4)] * 2,
+    *[Tile(16, 16, 16, 32, 1, 4)] * 2,
+    Tile(16, 16, 16, 32, 1, 8),
+)
 
 
 def largest_inputs(dtype: torch.dtype) -> int:
@@ -127,9 +147,13 @@ def tile(kernel: str, shape: Shape, dtype: torch.dtype, chip: str) -> Tile:
     """
     table = _TILES_FLOAT64 if dtype == torch.float64 else _TILES[chip]
     largest = table[KERNELS.index(kernel)]
-    if kernel == "convolve" and tile_of(shape.features + shape.scalars) > 16:
-        largest = largest._replace(basis=min(largest.basis, 32))
     widths = (shape.hidden, shape.basis, shape.channels)
+    many = tile_of(shape.features + shape.scalars) > 16
+    uneven = any(n % min(most, tile_of(n)) for most, n in zip(largest[1:4], widths, strict=True))
+    if many and uneven:
+        largest = _TILES_UNEVEN[chip].get(kernel, largest)
+    if kernel == "convolve" and (many or uneven):
+        largest = largest._replace(basis=min(largest.basis, 32))
     hidden, basis, channels = (
         min(most, tile_of(n)) for most, n in zip(largest[1:4], widths, strict=True)
     )

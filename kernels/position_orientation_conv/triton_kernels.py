@@ -40,7 +40,8 @@ def split(value, PRECISION: tl.constexpr):
     if PRECISION == "ieee":
         parts = (value,)
     elif PRECISION == "tf32":
-        parts = (_round(value),)
+        # A GPU's NaN has all bits set and would round to zero. Of two parts the second is NaN.
+        parts = (tl.where(value == value, _round(value), value),)
     else:
         high = _round(value)
         parts = (high, value - high)

@@ -63,7 +63,7 @@ def test_a_kernel_compiles():
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", list(SHARED_LIMIT))
 def test_all_kernels_compile(capability):
-    for label in ("planar 32", "spatial 128,256", "rotations 128,256"):
+    for label in ("planar 32", "spatial 128,256", "rotations 128,256", "uneven"):
         run(["eqlib.kernels.aot", "--kernel", label, "--capability", str(capability)])
 
 
