@@ -95,7 +95,8 @@ _TILES_UNEVEN = {
 }
 """For more than 16 inputs to layers that tiles do not divide: masks of weights take registers."""
 _TILES_FLOAT64 = (
-    *[Tile(16, 16, 16, 16, 1, 4)] * 2,
+    Tile(16, 16, 16, 16, 1, 8),
+    Tile(16, 16, 16, 16, 1, 4),
     *[Tile(16, 16, 16, 32, 1, 4)] * 2,
     Tile(16, 16, 16, 32, 1, 8),
 )
