@@ -171,6 +171,7 @@ def test_pair_linear_equals_the_joint_linear_map(rng):
 @pytest.mark.unchecked
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_networks_compile_without_graph_breaks(name, rng):
+    torch._dynamo.reset()  # all networks share the code of forward, and it recompiles but 8 times
     inputs = particles([5, 5], rng)
     network = build(name)
     compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
