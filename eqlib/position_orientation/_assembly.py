@@ -37,24 +37,23 @@ class Cloud(NamedTuple):
 
 
 def make_kernels(
-    grid: OrientationGrid, group: str | Group | None, counts: Counts, options: KernelOptions
+    grid: OrientationGrid, group: str | Group | None, edge_scalars: int, options: KernelOptions
 ) -> Kernels:
-    """The kernels of all layers, of as many scalars as the edges will have.
+    """The kernels that options describe.
 
     Args:
         grid: orientations.
-        group: that of the network.
-        counts: of scalars and vectors.
+        group: that of the layer or network.
+        edge_scalars: number of scalars that the edges will have.
         options: of the kernels.
     """
-    products = 3 * counts.vectors_in if grid.space.kind == "positions" else 0
     return Kernels(
         grid,
         group,
         options.hidden,
         options.basis,
         options.degree,
-        counts.edge_scalars + products,
+        edge_scalars,
         options.softening,
         options.implementation,
         options.gaussians,

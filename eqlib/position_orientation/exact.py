@@ -209,8 +209,7 @@ def _joint_cloud(
 ) -> Float[Tensor, "nodes channels n"]:
     """Points about their centroid in units of their radius, with what joins them in the moment."""
     n = points.shape[-1]
-    layout = {"batch": batch, "num_graphs": num_graphs}
-    moments = cloud_moments(points, as_group(f"SE({n})"), None, **layout)  # type: ignore[arg-type]
+    moments = cloud_moments(points, as_group(f"SE({n})"), None, batch, num_graphs)
     centred = points.double() - _rows(moments.centroid, batch)
     cloud = _scaled(centred, _rows(moments.radius.unsqueeze(-1), batch)).unsqueeze(1)
     parts = [cloud]

@@ -132,7 +132,7 @@ class PositionOrientationNet(nn.Module):
         self.edges, self.pool, self.attention = edges, pool, attention
         check_options(self.counts, channels, layers, attention, pool, readout)
         grid = as_grid(as_space(space), orientations)
-        self.kernels = make_kernels(grid, group, self.counts, kernel)
+        self.kernels = make_kernels(grid, group, self.counts.on_edges(grid), kernel)
         self.turns = make_turns(self.kernels, self.counts, turns, exact)
         self.embedding = Embedding(grid, self.counts, channels)
         layer = partial(InteractionLayer, channels, self.kernels, layer_scale, expansion)

@@ -7,12 +7,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from eqlib.position_orientation._arguments import check_at_least, check_count
+from eqlib.position_orientation._assembly import make_kernels
 from eqlib.position_orientation.calibration import calibrate
 from eqlib.position_orientation.convolution.attention import make_spatial
 from eqlib.position_orientation.convolution.chirality import HandedTerm
 from eqlib.position_orientation.convolution.fibre import OrientationConv
 from eqlib.position_orientation.convolution.given import PairConv
-from eqlib.position_orientation.convolution.kernel_network import Kernels
 from eqlib.position_orientation.edges.geometry import Geometry, make_geometry
 from eqlib.position_orientation.grids import OrientationGrid, as_grid
 from eqlib.position_orientation.options import EdgeOptions, KernelOptions
@@ -40,8 +40,9 @@ class PositionOrientationConv(nn.Module):
         z_{ipc} = \sum_o w_o F(o, p)_c\, y_{ioc} + h_{ipc}(y), \qquad
         u_{ipd} = \sum_c M_{dc} z_{ipc} + b_d
 
-    with kernels K and F of all invariants of their arguments (:class:`Kernels`); on R3xS2 under
-    SE(3) they would not tell left from right, and the term h does (:class:`HandedTerm`).
+    with kernels K and F of all invariants of their arguments
+    (:class:`~eqlib.position_orientation.Kernels`); on R3xS2 under SE(3) they would not tell left
+    from right, and the term h does (:class:`HandedTerm`).
 
     A rigid motion of points and orientations together leaves the features as they are, to rounding;
     of the points alone, up to the coarseness of the grid.
@@ -106,7 +107,7 @@ class PositionOrientationConv(nn.Module):
             )
         else:
             grid = as_grid(self.space, orientations)
-            self.kernels = _kernels(grid, self.group, edge_scalars, kernel)
+            self.kernels = make_kernels(grid, self.group, edge_scalars, kernel)
             self.spatial = make_spatial(channels_in, self.kernels, attention, neighbours)
             self.fibre = OrientationConv(channels_in, self.kernels, bias=False)
             with_term = handed and self.kernels.handed
@@ -235,24 +236,6 @@ class PositionOrientationConv(nn.Module):
             raise ValueError(
                 f"orientations has shape {found}; expected that of each node, {wanted}"
             )
-
-
-def _kernels(
-    grid: OrientationGrid, group: Group, edge_scalars: int, options: KernelOptions
-) -> Kernels:
-    return Kernels(
-        grid,
-        group,
-        options.hidden,
-        options.basis,
-        options.degree,
-        edge_scalars,
-        options.softening,
-        options.implementation,
-        options.gaussians,
-        options.waves,
-        options.extent,
-    )
 
 
 def _pair_conv(

@@ -22,6 +22,14 @@ class Counts(NamedTuple):
     vectors_out: int
     edge_scalars: int
 
+    def on_edges(self, grid: OrientationGrid) -> int:
+        """Number of scalars that kernels see, with the products of vectors of spaces of positions.
+
+        Args:
+            grid: orientations; it states the space.
+        """
+        return self.edge_scalars + (3 * self.vectors_in if grid.space.kind == "positions" else 0)
+
 
 class Embedding(nn.Module):
     """Scalars and vectors of the nodes as functions on the grid, mixed to channels.
