@@ -15,13 +15,13 @@ from eqlib.frames.constructions.axial import (
 )
 from eqlib.frames.constructions.lorentz import lorentz_frames
 from eqlib.frames.constructions.minimal import minimal_frames
-from eqlib.frames.constructions.pca import moving_factor, pca_frames, scaling_frames
+from eqlib.frames.constructions.pca import pca_frames, scaling_frames
 from eqlib.frames.constructions.weighted import weighted_frames
 from eqlib.frames.permutations.average import permutation_fold
 from eqlib.frames.sampling import Draws, draw_frames
 from eqlib.frames.types import Frames, RaggedFrames
 from eqlib.symmetry import GL, SE, SO, Affine, Axial, E, Lorentz, O, Scaling, Similarity
-from eqlib.symmetry.group import Group
+from eqlib.symmetry.group import Group, moving_factor
 
 FrameFunction = Callable[..., Frames | RaggedFrames]
 

@@ -6,13 +6,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from eqlib.frames.constructions.pca import moving_factor
 from eqlib.frames.dispatch import FrameFunction, frame_function, options_of
 from eqlib.frames.sampling import Draws, number_of
 from eqlib.frames.types import Frames
 from eqlib.geometry import gather_nodes
 from eqlib.symmetry import as_group
-from eqlib.symmetry.group import Group
+from eqlib.symmetry.group import Group, moving_factor
 
 
 class LatentFrames(nn.Module):

@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor
 
-from eqlib.frames.constructions.pca import moving_factor
 from eqlib.symmetry import (
     SO,
     Axial,
@@ -19,7 +18,7 @@ from eqlib.symmetry import (
     as_group,
 )
 from eqlib.symmetry.euclidean import EuclideanGroup
-from eqlib.symmetry.group import Group
+from eqlib.symmetry.group import Group, moving_factor
 from eqlib.symmetry.representations import Components
 
 

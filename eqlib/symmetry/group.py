@@ -184,3 +184,13 @@ class GroupProduct(Group):
     ) -> Element:
         parts = [factor._draw(generator, labels, reach, batch) for factor in self.factors]
         return reduce(Element.merge, parts)
+
+
+def moving_factor(group: Group) -> Group:
+    """The factor of a product that moves space; the group itself if it is no product.
+
+    Args:
+        group: of any kind.
+    """
+    factors = group.factors if isinstance(group, GroupProduct) else (group,)
+    return next((factor for factor in factors if factor.dimension is not None), group)

@@ -5,12 +5,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from eqlib.frames.constructions.axes import guard_of, sign_choices
-from eqlib.frames.constructions.pca import moving_factor
 from eqlib.frames.constructions.whitening import whiten
 from eqlib.frames.types import Frames
 from eqlib.geometry import symmetric_eigh
 from eqlib.symmetry import as_group
-from eqlib.symmetry.group import Group
+from eqlib.symmetry.group import Group, moving_factor
 from eqlib.symmetry.linear import GL, Affine
 
 

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from eqlib.frames.constructions.minimal import minimal_frames
 from eqlib.frames.constructions.moments import cloud_moments
-from eqlib.frames.constructions.pca import moving_factor, pca_frames
+from eqlib.frames.constructions.pca import pca_frames
 from eqlib.frames.constructions.weighted import weighted_frames
 from eqlib.frames.types import Frames, RaggedFrames
 from eqlib.symmetry import SE, SO, Axial, E, O, as_group
-from eqlib.symmetry.group import Group
+from eqlib.symmetry.group import Group, moving_factor
 
 # By reflections and translations.
 _PLANAR: dict[tuple[bool, bool], Group] = {

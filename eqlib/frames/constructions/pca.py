@@ -14,7 +14,7 @@ from eqlib.frames.constructions.axes import (
 from eqlib.frames.constructions.moments import cloud_moments
 from eqlib.frames.types import Frames
 from eqlib.symmetry import SE, SO, E, O, as_group
-from eqlib.symmetry.group import Group, GroupProduct
+from eqlib.symmetry.group import Group, moving_factor
 from eqlib.symmetry.linear import Scaling, Similarity
 
 
@@ -115,12 +115,6 @@ def scaling_frames(
     gap = torch.where(radius.isnan(), radius, (radius > 0).to(radius.dtype)).detach()
     signs = torch.ones_like(axes[:1])
     return _frames(axes.expand_as(covariance), signs, centroid, gap, radius, dtype, detach)
-
-
-def moving_factor(group: Group) -> Group:
-    """The factor of a product that moves space; the group itself if it is no product."""
-    factors = group.factors if isinstance(group, GroupProduct) else (group,)
-    return next((factor for factor in factors if factor.dimension is not None), group)
 
 
 def principal_factor(group: Group) -> Group:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from eqlib.frames.average import FrameAverage
-from eqlib.frames.constructions.pca import moving_factor
 from eqlib.frames.dispatch import FrameFunction
 from eqlib.frames.folding.fold import Fold, Folding, Layout
 from eqlib.frames.folding.ragged import RaggedFold
@@ -24,7 +23,7 @@ from eqlib.symmetry import (
     Signature,
 )
 from eqlib.symmetry.arguments import results_by_name
-from eqlib.symmetry.group import Group
+from eqlib.symmetry.group import Group, moving_factor
 from eqlib.symmetry.representations import Components, spread
 
 _STRUCTURE = ("cells", "mask", "batch", "num_graphs", "edge_index")

@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from eqlib.frames.constructions.pca import moving_factor
 from eqlib.frames.piecewise.cells import list_cells
 from eqlib.frames.signatures import components_of
 from eqlib.geometry import gather_nodes, segment_sum
 from eqlib.symmetry import Element, Scalar, Signature
 from eqlib.symmetry.arguments import represented_outputs, results_by_name
+from eqlib.symmetry.group import moving_factor
 from eqlib.symmetry.representations import Components
 
 
