@@ -12,6 +12,8 @@ from eqlib.position_orientation.fields.lift import lift_scalars, lift_vectors
 from eqlib.position_orientation.fields.readout import dual_basis, read_scalars, read_vectors
 from eqlib.position_orientation.grids import OrientationGrid
 
+_FIRST_STEP = 0.1  # what a new read-out has of the usual size of weights that multiply offsets
+
 
 class Counts(NamedTuple):
     """How many scalars and vectors each node has, and scalars each edge."""
@@ -141,7 +143,8 @@ class OffsetReadout(nn.Module):
     Args:
         channels: of the features x.
         counts: of given vectors v and of vectors u, and of the scalars e of an edge.
-        hidden: width of the network m.
+        hidden: width of the network m, whose last weights start at a tenth of their usual size:
+            the offsets of about twenty neighbours then add up to vectors of their own length.
     """
 
     def __init__(self, channels: int, counts: Counts, hidden: int) -> None:
@@ -155,6 +158,8 @@ class OffsetReadout(nn.Module):
         self.message = nn.Linear(hidden, counts.vectors_out, bias=False)
         mixed = counts.vectors_out * counts.vectors_in
         self.mix = nn.Linear(channels, mixed) if mixed else None
+        with torch.no_grad():
+            self.message.weight.mul_(_FIRST_STEP)
 
     def forward(
         self,

@@ -1,14 +1,11 @@
 """Functions of position alone, convolved over R^3."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from eqlib.models.nbody.networks.base import NBodyNetwork, Particles
 from eqlib.models.nbody.networks.ponita import EDGE_SCALARS, displacements
 from eqlib.position_orientation import EdgeOptions, KernelOptions, PositionOrientationNet
-
-FIRST_STEP = 0.1  # what a new network has of the usual size of weights that move particles
 
 
 class PNITA(NBodyNetwork):
@@ -62,9 +59,6 @@ class PNITA(NBodyNetwork):
             kernel=KernelOptions(hidden=hidden, basis=basis, softening=softening),
             edges=EdgeOptions(length=length, reach=reach),
         )
-        if self.net.readout.offsets is not None:
-            with torch.no_grad():
-                self.net.readout.offsets.message.weight.mul_(FIRST_STEP)
 
     def predict(self, particles: Particles) -> Float[Tensor, "nodes 3"]:
         """Return the predicted positions."""
