@@ -20,17 +20,21 @@ from eqlib.position_orientation.fields.readout import (
     read_vectors,
 )
 from eqlib.position_orientation.graphs import graph_inputs
-from eqlib.position_orientation.grids import OrientationGrid
+from eqlib.position_orientation.grids import GridQuality, OrientationGrid, grid_quality
 from eqlib.position_orientation.net import Encoding, PositionOrientationNet, Prediction
 from eqlib.position_orientation.options import EdgeOptions, KernelOptions, TurnOptions
-from eqlib.position_orientation.spaces.invariants import pair_invariants
+from eqlib.position_orientation.spaces.features import GaussianDistances, RandomFourierFeatures
+from eqlib.position_orientation.spaces.invariants import count_invariants, pair_invariants
 from eqlib.position_orientation.spaces.space import Space, as_space
+from eqlib.position_orientation.spaces.windows import polynomial_window
 
 __all__ = [
     "ConvNeXtBlock",
     "EdgeOptions",
     "Encoding",
+    "GaussianDistances",
     "Geometry",
+    "GridQuality",
     "GridTurns",
     "InteractionLayer",
     "KernelOptions",
@@ -40,17 +44,21 @@ __all__ = [
     "PositionOrientationConv",
     "PositionOrientationNet",
     "Prediction",
+    "RandomFourierFeatures",
     "Space",
     "TurnOptions",
     "as_space",
     "calibrate",
+    "count_invariants",
     "graph_inputs",
+    "grid_quality",
     "lift_harmonics",
     "lift_matrices",
     "lift_scalars",
     "lift_vectors",
     "make_geometry",
     "pair_invariants",
+    "polynomial_window",
     "read_harmonics",
     "read_matrices",
     "read_scalars",

@@ -1,19 +1,44 @@
 """Checks of arguments."""
 
 from math import inf
+from numbers import Real
 
 import torch
 from torch import Tensor
 
 from eqlib.geometry._checks import check_index, check_vector
+from eqlib.kernels.position_orientation_conv import NAMES
 from eqlib.position_orientation.spaces.space import Space
 
 SEARCHES = ("dense", "knn", "radius")
+ROUNDING = 0.03
+"""Largest deviation from unit length, or from a right angle, that bfloat16 may have made."""
 
 
-def check_positive(name: str, value: float | None) -> None:
-    """Raise unless a length is positive and finite, or None."""
-    if value is not None and not 0 < value < inf:
+def is_readable(tensor: Tensor) -> bool:
+    """Whether values can be looked at: it costs no waiting for a device, and nothing is traced."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def check_type(name: str, value: object, expected: type) -> None:
+    """Raise unless a value is an instance of a type."""
+    if not isinstance(value, expected):
+        raise TypeError(
+            f"{name} is of type {type(value).__name__}; expected {expected.__name__}: write "
+            f"{name}={expected.__name__}(...)"
+        )
+
+
+def check_number(name: str, value: object) -> None:
+    """Raise unless a value is a real number."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; expected a number")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise unless a length is positive and finite."""
+    check_number(name, value)
+    if not 0 < value < inf:
         raise ValueError(f"{name} is {value}; expected a positive, finite number")
 
 
@@ -41,9 +66,20 @@ def check_kernels(
     check_at_least("degree", degree, 1)
     check_at_least("edge_scalars", edge_scalars, 0)
     check_at_least("gaussians", gaussians, 0)
+    if gaussians == 1:
+        raise ValueError("gaussians is 1; expected 0 for none, or at least 2")
     check_at_least("waves", waves, 0)
     check_positive("softening", softening)
     check_positive("extent", extent)
+
+
+def check_implementation(implementation: str) -> None:
+    """Raise unless there is such an implementation of the convolution, or it is "auto"."""
+    names = ("auto", *NAMES)
+    if implementation not in names:
+        raise ValueError(
+            f"implementation is {implementation!r}; expected one of {', '.join(names)}"
+        )
 
 
 def check_points(
@@ -84,14 +120,15 @@ def check_points(
 def check_search(search: str, k: int | None, radius: float | None) -> None:
     """Raise unless a search has what it needs."""
     if search not in SEARCHES:
-        raise ValueError(f"neighbours is {search!r}; expected one of {', '.join(SEARCHES)}")
+        raise ValueError(f"search is {search!r}; expected one of {', '.join(SEARCHES)}")
     if search == "knn" and k is None:
-        raise ValueError('k is None; neighbours="knn" expects the number of nearest nodes')
+        raise ValueError('k is None; search="knn" expects the number of nearest nodes')
     if search == "radius" and radius is None:
-        raise ValueError('radius is None; neighbours="radius" expects a distance')
+        raise ValueError('radius is None; search="radius" expects a distance')
     if k is not None:
         check_at_least("k", k, 0)
-    check_positive("radius", radius)
+    if radius is not None:
+        check_positive("radius", radius)
 
 
 def check_count(scalars: Tensor | None, expected: int) -> None:
@@ -106,10 +143,39 @@ def check_count(scalars: Tensor | None, expected: int) -> None:
         )
 
 
+def check_dtype(features: Tensor, weight: Tensor) -> None:
+    """Raise unless features have the dtype of a layer, where no autocast converts them."""
+    device = features.device.type
+    if features.dtype != weight.dtype and not torch.is_autocast_enabled(device):
+        raise TypeError(
+            f"features: got {features.dtype}, expected the layer's {weight.dtype}; "
+            f"convert it with features.to({weight.dtype})"
+        )
+
+
+def check_orientations(name: str, orientations: Tensor, space: Space) -> None:
+    """Raise unless orientations are unit vectors or rotations, where they can be looked at."""
+    if space.kind == "positions" or not is_readable(orientations):
+        return
+    if torch._C._are_functorch_transforms_active():  # vmap lets no value decide
+        return
+    values = orientations.detach().double()
+    if space.kind == "frames":
+        unit = torch.eye(space.dimension, dtype=values.dtype, device=values.device)
+        deviation = (values.mT @ values - unit).abs().amax((-2, -1))
+        fits, what = (deviation <= ROUNDING) & (torch.linalg.det(values) > 0), "rotation matrices"
+    else:
+        fits, what = (values.norm(dim=-1) - 1).abs() <= ROUNDING, "unit vectors"
+    if not bool(fits.all()):
+        found = values[~fits][0].tolist()
+        raise ValueError(f"{name} has {found}; {space.name} expects {what}: normalise them first")
+
+
 def check_edges(
     points: Tensor,
     edge_index: Tensor | None,
     scalars: Tensor | None,
+    batch: Tensor | None,
     search: str,
     k: int | None,
     radius: float | None,
@@ -141,6 +207,23 @@ def check_edges(
             f"edge_scalars has shape {tuple(scalars.shape)}; expected ({edge_index.shape[1]}, s), "
             "one row per edge of edge_index"
         )
+    if batch is not None and is_readable(edge_index):
+        _check_graphs(edge_index, batch)
+
+
+def _check_graphs(edge_index: Tensor, batch: Tensor) -> None:
+    """Raise unless both ends of every edge are in one graph."""
+    source, target = edge_index
+    crossing = batch.index_select(0, source) != batch.index_select(0, target)
+    if not bool(crossing.any()):
+        return
+    edge = int(crossing.nonzero()[0])
+    first, second = int(source[edge]), int(target[edge])
+    raise ValueError(
+        f"edge_index joins nodes {first} and {second}, which batch puts into graphs "
+        f"{int(batch[first])} and {int(batch[second])}; expected edges within graphs: number the "
+        "nodes on from graph to graph, or leave such edges out"
+    )
 
 
 def _check_edge_index(edge_index: Tensor) -> None:

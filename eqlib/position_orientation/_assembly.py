@@ -7,13 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eqlib.geometry import gather_nodes, segment_sum
-from eqlib.position_orientation._arguments import check_at_least
+from eqlib.position_orientation._arguments import check_at_least, check_type
 from eqlib.position_orientation.convolution.kernel_network import Kernels
 from eqlib.position_orientation.edges.geometry import Geometry
 from eqlib.position_orientation.exact import GridTurns
 from eqlib.position_orientation.fields.heads import Counts
 from eqlib.position_orientation.grids import OrientationGrid
-from eqlib.position_orientation.options import KernelOptions, TurnOptions
+from eqlib.position_orientation.options import EdgeOptions, KernelOptions, TurnOptions
 from eqlib.symmetry import (
     BatchIndex,
     EdgeIndex,
@@ -46,7 +46,11 @@ def make_kernels(
         group: that of the layer or network.
         edge_scalars: number of scalars that the edges will have.
         options: of the kernels.
+
+    Raises:
+        TypeError: they are of another type.
     """
+    check_type("kernel", options, KernelOptions)
     return Kernels(
         grid,
         group,
@@ -75,7 +79,9 @@ def make_turns(
 
     Raises:
         ValueError: the moment has scalars or vectors, and the network none.
+        TypeError: the options are of another type.
     """
+    check_type("turns", options, TurnOptions)
     if not exact or kernels.grid.space.kind == "positions":
         return None
     for name, count in (("scalars", counts.scalars_in), ("vectors", counts.vectors_in)):
@@ -182,12 +188,19 @@ def pool_nodes(
 
 
 def check_options(
-    counts: Counts, channels: int, layers: int, attention: int, pool: str | None, readout: str
+    counts: Counts,
+    edges: EdgeOptions,
+    channels: int,
+    layers: int,
+    attention: int,
+    pool: str | None,
+    readout: str,
 ) -> None:
     """Refuse options that do not exist.
 
     Args:
         counts: of scalars and vectors.
+        edges: options of the edges.
         channels: of the features.
         layers: their number.
         attention: number of heads.
@@ -196,8 +209,9 @@ def check_options(
 
     Raises:
         ValueError: an option has another value.
-        TypeError: a number is not an integer.
+        TypeError: a number is not an integer, or options are of another type.
     """
+    check_type("edges", edges, EdgeOptions)
     for name, count in counts._asdict().items():
         check_at_least(name, count, 0)
     check_at_least("channels", channels, 1)

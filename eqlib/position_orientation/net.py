@@ -90,7 +90,7 @@ class PositionOrientationNet(nn.Module):
 
     Raises:
         ValueError: an option has another value, or the group does not act on the space.
-        TypeError: a number is not an integer.
+        TypeError: a number is not an integer, or options are of another type.
 
     Note:
         In exact mode outputs jump where the gap of a cloud falls below the threshold, and their
@@ -130,7 +130,7 @@ class PositionOrientationNet(nn.Module):
         super().__init__()
         self.counts = Counts(scalars_in, vectors_in, scalars_out, vectors_out, edge_scalars)
         self.edges, self.pool, self.attention = edges, pool, attention
-        check_options(self.counts, channels, layers, attention, pool, readout)
+        check_options(self.counts, edges, channels, layers, attention, pool, readout)
         grid = as_grid(as_space(space), orientations)
         self.kernels = make_kernels(grid, group, self.counts.on_edges(grid), kernel)
         self.turns = make_turns(self.kernels, self.counts, turns, exact)
@@ -160,7 +160,8 @@ class PositionOrientationNet(nn.Module):
             points: positions, in any unit of length.
             scalars: of each node, in any unit; needed if the network has some.
             vectors: of each node, in any unit; needed if the network has some.
-            edge_index: source and target of each edge, without loops; by default there is a search.
+            edge_index: source and target of each edge, both in one graph, without loops; by default
+                there is a search.
             edge_scalars: of each edge of ``edge_index``; needed if the network has some.
             batch: graph of each node, sorted; None is one graph.
             num_graphs: number of graphs; by default up to the last one that has a node.
@@ -263,7 +264,7 @@ class PositionOrientationNet(nn.Module):
             self.kernels.grid,
             self.kernels.group,
             edge_index=edge_index,
-            neighbours=options.neighbours,
+            search=options.search,
             k=options.k,
             radius=options.radius,
             edge_scalars=edge_scalars,

@@ -5,7 +5,14 @@ from typing import Literal
 
 import torch
 
-from eqlib.position_orientation._arguments import check_positive, check_search
+from eqlib.position_orientation._arguments import (
+    check_implementation,
+    check_kernels,
+    check_number,
+    check_positive,
+    check_search,
+    check_type,
+)
 
 MOMENTS = ("points", "vectors", "scalars")
 SIGNS = ("auto", "one", "full", "stochastic")
@@ -16,7 +23,7 @@ class EdgeOptions:
     """What is joined by edges, and in which unit offsets are measured.
 
     Args:
-        neighbours: what is joined where no ``edge_index`` is given: "dense" all nodes of a graph,
+        search: what is joined where no ``edge_index`` is given: "dense" all nodes of a graph,
             "knn" each with its nearest, "radius" those within a distance.
         k: number of nearest nodes, for "knn".
         radius: where the kernels end, in the unit of the points; None: nowhere.
@@ -28,10 +35,10 @@ class EdgeOptions:
 
     Raises:
         ValueError: there is no such search, it lacks what it needs, or a length is not positive.
-        TypeError: ``k`` is not an integer.
+        TypeError: ``k`` is not an integer, or a length is no number.
     """
 
-    neighbours: Literal["dense", "knn", "radius"] = "dense"
+    search: Literal["dense", "knn", "radius"] = "dense"
     k: int | None = None
     radius: float | None = None
     length: float = 1.0
@@ -40,9 +47,10 @@ class EdgeOptions:
     paired: bool | None = None
 
     def __post_init__(self) -> None:
-        check_search(self.neighbours, self.k, self.radius)
+        check_search(self.search, self.k, self.radius)
         check_positive("length", self.length)
-        check_positive("reach", self.reach)
+        if self.reach is not None:
+            check_positive("reach", self.reach)
 
 
 @dataclass(frozen=True)
@@ -54,10 +62,14 @@ class KernelOptions:
         basis: number of basis functions.
         degree: largest degree of the polynomials that go in.
         softening: length near zero where distances are smooth, in units of ``length``.
-        implementation: of the convolution.
+        implementation: of the convolution, "auto" or a name; see :class:`Kernels`.
         gaussians: number of Gaussians of the distance that go in besides.
         waves: number of random waves that go in instead of polynomials, which takes more memory.
         extent: length of both, in units of ``length``; see :class:`Kernels`.
+
+    Raises:
+        ValueError: a number is too small, or there is no such implementation.
+        TypeError: a number is not one, or no integer where one is expected.
     """
 
     hidden: int = 64
@@ -68,6 +80,19 @@ class KernelOptions:
     gaussians: int = 0
     waves: int = 0
     extent: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_kernels(
+            self.hidden,
+            self.basis,
+            self.degree,
+            0,
+            self.softening,
+            self.gaussians,
+            self.waves,
+            self.extent,
+        )
+        check_implementation(self.implementation)
 
 
 @dataclass(frozen=True)
@@ -83,7 +108,8 @@ class TurnOptions:
             the points alone leave equal, "vectors" (of the nodes, in units of their root mean
             square) and "scalars" (of the nodes: each adds the points once more, with weights from
             1/2 to 3/2); several are joined by "+".
-        threshold: gap below which the grid is not turned; by default 64 rounding errors.
+        threshold: gap below which the grid is not turned; by default 64 rounding errors. Outputs
+            jump there, by the error of the plain grid at most, unless ``blend`` is True.
         blend: mix the outputs with and without turned grid where the gap lies between one and two
             thresholds, so that there is no jump; takes one more pass.
         detach: treat the axes as constants in the backward pass.
@@ -91,6 +117,7 @@ class TurnOptions:
 
     Raises:
         ValueError: an option has another value.
+        TypeError: an option is of another type.
     """
 
     signs: str = "auto"
@@ -101,7 +128,7 @@ class TurnOptions:
     generator: torch.Generator | None = None
 
     def __post_init__(self) -> None:
-        parts = self.moment.split("+")
+        parts = str(self.moment).split("+")
         if parts[0] != "points" or not set(parts) <= set(MOMENTS) or len(set(parts)) < len(parts):
             raise ValueError(
                 "moment: expected 'points', 'points+vectors', 'points+scalars' or "
@@ -109,7 +136,11 @@ class TurnOptions:
             )
         if self.signs not in SIGNS:
             raise ValueError(f"signs: expected {', '.join(SIGNS)}, got {self.signs!r}")
-        if self.threshold is not None and not 0 <= self.threshold < 1:
-            raise ValueError(f"threshold: expected a gap from 0 to 1, got {self.threshold}")
+        if self.threshold is not None:
+            check_number("threshold", self.threshold)
+            if not 0 <= self.threshold < 1:
+                raise ValueError(f"threshold: expected a gap from 0 to 1, got {self.threshold}")
         if self.blend and not self.threshold:
             raise ValueError("blend: needs a threshold to blend about, such as threshold=1e-2")
+        if self.generator is not None:
+            check_type("generator", self.generator, torch.Generator)

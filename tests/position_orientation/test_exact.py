@@ -187,23 +187,6 @@ def test_the_mean_of_all_draws_is_the_full_average(rng):
 
 
 @pytest.mark.unchecked
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"moment": "vectors"}, "moment: expected 'points'"),
-        ({"moment": "points+points"}, "moment: expected 'points'"),
-        ({"signs": "some"}, "signs: expected auto, one, full, stochastic"),
-        ({"threshold": 1.5}, "threshold: expected a gap from 0 to 1"),
-        ({"blend": True}, "blend: needs a threshold"),
-    ],
-    ids=["vectors alone", "twice", "signs", "threshold", "blend"],
-)
-def test_bad_options_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        TurnOptions(**options)
-
-
-@pytest.mark.unchecked
 def test_a_moment_needs_its_inputs(rng):
     turns = GridTurns("SE(3)", True, TurnOptions(moment="points+vectors"))
     with pytest.raises(ValueError, match="vectors: the moment of the frames has them"):

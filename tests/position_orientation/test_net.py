@@ -84,8 +84,8 @@ def test_far_nodes_are_not_seen_within_a_radius(rng):
     far["points"][0] += 100.0
     further = {**far, "points": far["points"].clone()}
     further["points"][0] += 1.0
-    for neighbours in ("dense", "radius"):
-        options = EdgeOptions(neighbours=neighbours, radius=20.0)
+    for search in ("dense", "radius"):
+        options = EdgeOptions(search=search, radius=20.0)
         net = network(edges=options, exact=False)
         torch.testing.assert_close(net(**far).scalars[1:], net(**further).scalars[1:])
         assert (net(**inputs).scalars[1:] - net(**far).scalars[1:]).abs().max() > 1e-6
@@ -345,6 +345,9 @@ def test_networks_are_exported():
         ({"attention": -1}, ValueError, "attention is -1"),
         ({"orientations": OrientationGrid("SE3", 12)}, ValueError, "grid of SE3.*space='SE3'"),
         ({"turns": TurnOptions(moment="points+vectors")}, ValueError, "vectors_in is 0"),
+        ({"kernel": 32}, TypeError, "kernel is of type int; expected KernelOptions"),
+        ({"edges": 2.0}, TypeError, "edges is of type float; expected EdgeOptions"),
+        ({"turns": "full", "exact": False}, TypeError, "turns is of type str"),
     ],
     ids=[
         "pool",
@@ -357,6 +360,9 @@ def test_networks_are_exported():
         "attention",
         "grid",
         "moment",
+        "kernel",
+        "edges",
+        "turns",
     ],
 )
 def test_bad_options_are_refused(change, error, message):

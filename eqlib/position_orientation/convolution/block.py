@@ -7,7 +7,7 @@ from torch.nn.functional import gelu
 from torch.utils.checkpoint import checkpoint
 
 from eqlib.kernels.convnext_block import convnext_block, pick
-from eqlib.position_orientation._arguments import check_at_least
+from eqlib.position_orientation._arguments import check_at_least, check_dtype, check_number
 from eqlib.position_orientation.convolution.attention import make_spatial
 from eqlib.position_orientation.convolution.chirality import HandedTerm
 from eqlib.position_orientation.convolution.fibre import OrientationConv
@@ -28,7 +28,7 @@ class ConvNeXtBlock(nn.Module):
             C compiler this is always so, and faster.
 
     Raises:
-        TypeError: a number is not an integer.
+        TypeError: a number is not one, or no integer where one is expected.
         ValueError: a number is not positive.
 
     Source:
@@ -45,6 +45,8 @@ class ConvNeXtBlock(nn.Module):
         super().__init__()
         check_at_least("channels", channels, 1)
         check_at_least("expansion", expansion, 1)
+        if layer_scale is not None:
+            check_number("layer_scale", layer_scale)
         self.channels, self.layer_scale, self.recompute = channels, layer_scale, recompute
         self.norm = nn.LayerNorm(channels)
         self.widen = nn.Linear(channels, expansion * channels)
@@ -164,7 +166,11 @@ class InteractionLayer(nn.Module):
             features: x, of each node and orientation.
             geometry: edges and orientations.
             kernels: what the layers share.
+
+        Raises:
+            TypeError: the features have another dtype than the layer, and there is no autocast.
         """
+        check_dtype(features, self.block.norm.weight)
         y = self.spatial(features, geometry, kernels)
         z = self.fibre(y, kernels)
         if self.handed is not None:

@@ -6,7 +6,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from eqlib.position_orientation._arguments import check_at_least, check_count
+from eqlib.position_orientation._arguments import (
+    check_at_least,
+    check_count,
+    check_dtype,
+    check_type,
+)
 from eqlib.position_orientation._assembly import make_kernels
 from eqlib.position_orientation.calibration import calibrate
 from eqlib.position_orientation.convolution.attention import make_spatial
@@ -16,7 +21,7 @@ from eqlib.position_orientation.convolution.given import PairConv
 from eqlib.position_orientation.edges.geometry import Geometry, make_geometry
 from eqlib.position_orientation.grids import OrientationGrid, as_grid
 from eqlib.position_orientation.options import EdgeOptions, KernelOptions
-from eqlib.position_orientation.spaces.representations import Orientations
+from eqlib.position_orientation.spaces.representations import EdgeScalars, Orientations
 from eqlib.position_orientation.spaces.space import Space, as_space
 from eqlib.symmetry import (
     BatchIndex,
@@ -24,6 +29,7 @@ from eqlib.symmetry import (
     NodeOrder,
     Permutations,
     Point,
+    Representation,
     Scalar,
     Signature,
 )
@@ -66,7 +72,7 @@ class PositionOrientationConv(nn.Module):
         edges: options of the edges.
 
     Raises:
-        TypeError: a number is not an integer.
+        TypeError: a number is not an integer, or options are of another type.
         ValueError: a number is too small, or the group does not act on the space.
 
     Source:
@@ -95,6 +101,7 @@ class PositionOrientationConv(nn.Module):
         check_at_least("channels_in", channels_in, 1)
         check_at_least("channels_out", channels_out, 1)
         check_at_least("attention", attention, 0)
+        check_type("edges", edges, EdgeOptions)
         self.space, self.edges = as_space(space), edges
         self.group = self.space.group(group)
         self.given, self.edge_scalars = isinstance(orientations, str), edge_scalars
@@ -137,17 +144,19 @@ class PositionOrientationConv(nn.Module):
             features: x, (nodes, grid, channels), or (nodes, channels) where orientations are given
                 to the nodes; for clouds of one size (clouds, nodes, ...); in any unit.
             points: positions (nodes, n), or of clouds of one size (clouds, nodes, n), in any unit.
-            edge_index: source and target of each edge; by default there is a search.
+            edge_index: source and target of each edge, both in one graph; by default there is a
+                search.
             edge_scalars: invariants of each edge; see :func:`make_geometry`.
             orientations: the grid, turned: for all graphs, or (graphs, ...) for each; by default as
-                it is. Or the orientation of each node, (nodes, ...) or (clouds, nodes, ...).
+                it is. Or the orientation of each node, (nodes, ...) or (clouds, nodes, ...). Unit
+                vectors or rotations, which is checked on the CPU outside of compilers.
             batch: graph of each node, sorted; by default there is one graph.
             num_graphs: number of graphs; by default up to the last one that has a node.
             mask: nodes that there are, in clouds of one size; the others get zeros.
 
         Raises:
             TypeError: a dtype does not fit.
-            ValueError: shapes do not fit, or an input is missing.
+            ValueError: shapes do not fit, an input is missing, or an orientation is none.
         """
         lead = points.shape[:-1]
         self._check(features, edge_scalars, orientations, lead)
@@ -205,7 +214,7 @@ class PositionOrientationConv(nn.Module):
             self.group,
             orientations=None if self.given else orientations,
             edge_index=edge_index,
-            neighbours=options.neighbours,
+            search=options.search,
             k=options.k,
             radius=options.radius,
             edge_scalars=edge_scalars,
@@ -229,6 +238,7 @@ class PositionOrientationConv(nn.Module):
         expected = (*lead, *own, self.mix.in_features)
         if features.shape != expected:
             raise ValueError(f"features has shape {tuple(features.shape)}; expected {expected}")
+        check_dtype(features, self.mix.weight)
         check_count(edge_scalars, self.edge_scalars)
         wanted = (*lead, *self.space.orientation_shape)
         if self.given and (orientations is None or orientations.shape != wanted):
@@ -246,6 +256,7 @@ def _pair_conv(
     neighbours: float,
     options: KernelOptions,
 ) -> PairConv:
+    check_type("kernel", options, KernelOptions)
     return PairConv(
         channels,
         space,
@@ -275,16 +286,21 @@ def _positions(space: Space, orientations: str, attention: int) -> OrientationGr
 
 
 def _signature(space: Space, group: Group, given: bool) -> Signature:
-    nodes, orientations = NodeOrder(0), Orientations(space)
+    # Counted from the end, the axes of the nodes are those of clouds of one size too.
+    features = Scalar() * NodeOrder(-2 if given else -3)
+    orientations: Representation = Orientations(space)
+    if given:
+        orientations = orientations * NodeOrder(-1 - len(space.orientation_shape))
     return Signature(
         group * Permutations(),
         {
-            "features": Scalar() * nodes,
-            "points": Point() * nodes,
+            "features": features,
+            "points": Point() * NodeOrder(-2),
             "edge_index": EdgeIndex(),
-            "edge_scalars": Scalar(),
-            "orientations": orientations * nodes if given else orientations,
+            "edge_scalars": EdgeScalars(),
+            "orientations": orientations,
             "batch": BatchIndex(),
+            "mask": Scalar() * NodeOrder(-1),
         },
-        Scalar() * nodes,
+        features,
     )

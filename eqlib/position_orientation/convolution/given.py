@@ -6,7 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from eqlib.position_orientation._arguments import check_kernels, check_positive
+from eqlib.position_orientation._arguments import (
+    check_implementation,
+    check_kernels,
+    check_orientations,
+    check_positive,
+    is_readable,
+)
 from eqlib.position_orientation.convolution.kernel_network import (
     convolve,
     draw,
@@ -51,7 +57,7 @@ class PairConv(nn.Module):
 
     Raises:
         TypeError: a number is not an integer.
-        ValueError: a number is too small, or there are no such invariants.
+        ValueError: a number is too small, or there are no such invariants or implementation.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class PairConv(nn.Module):
     ) -> None:
         super().__init__()
         check_kernels(hidden, basis, degree, edge_scalars, softening, gaussians, waves, extent)
+        check_implementation(implementation)
         check_positive("neighbours", neighbours)
         self.space, self.group, self.invariants = space, group, invariants
         self.degree, self.edge_scalars, self.softening = degree, edge_scalars, softening
@@ -107,14 +114,19 @@ class PairConv(nn.Module):
         Args:
             features: x, in any unit.
             geometry: edges, one for each direction; its own orientations are not looked at.
-            orientations: of each node, unit vectors (nodes, n) or rotations (nodes, n, n).
+            orientations: of each node, unit vectors (nodes, n) or rotations (nodes, n, n), which is
+                checked on the CPU outside of compilers.
 
         Raises:
             TypeError: dtypes do not fit.
-            ValueError: shapes do not fit.
+            ValueError: shapes do not fit, or an orientation is none.
         """
-        if geometry.mask is not None:
+        if geometry.mask is None:
+            check_orientations("orientations", orientations, self.space)
+        else:
             present = geometry.mask.reshape(-1, *(1 for _ in self.space.orientation_shape))
+            if is_readable(orientations):
+                check_orientations("orientations", orientations[geometry.mask], self.space)
             orientations = torch.where(present, orientations, 0.0)
         seen = self._seen(
             geometry.offsets,

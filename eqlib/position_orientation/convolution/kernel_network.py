@@ -11,7 +11,7 @@ from torch.nn.functional import gelu, linear
 
 from eqlib.kernels.position_orientation_conv import count_monomials
 from eqlib.kernels.position_orientation_conv.attributes import evaluate
-from eqlib.position_orientation._arguments import check_kernels
+from eqlib.position_orientation._arguments import check_implementation, check_kernels
 from eqlib.position_orientation.convolution.composed import convolve_in_parts
 from eqlib.position_orientation.edges.geometry import Geometry
 from eqlib.position_orientation.grids import OrientationGrid
@@ -45,7 +45,8 @@ class Kernels(nn.Module):
 
     Raises:
         TypeError: a number is not an integer.
-        ValueError: a number is too small, or the group does not act on the space.
+        ValueError: a number is too small, the group does not act on the space, or there is no such
+            implementation.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Kernels(nn.Module):
     ) -> None:
         super().__init__()
         check_kernels(hidden, basis, degree, edge_scalars, softening, gaussians, waves, extent)
+        check_implementation(implementation)
         self.grid, self.group = grid, grid.space.group(group)
         seen = _Seen(self.group, degree, edge_scalars, softening, gaussians, waves, extent)
         self.spatial = SpatialKernels(grid, seen, hidden, basis, implementation)

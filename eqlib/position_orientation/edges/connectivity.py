@@ -64,7 +64,7 @@ def come_in_pairs(
     nodes: int,
     scalars: Tensor,
 ) -> bool:
-    """Whether both directions of every edge are there, once each, with the same scalars.
+    """Whether both directions of every edge are there, once each, with the same scalars; no loops.
 
     This reads values: on a GPU it waits for them, and compilers cannot trace it.
 
@@ -77,6 +77,8 @@ def come_in_pairs(
     keys, order = (target * nodes + source).sort()
     reversed_keys, reversed_order = (source * nodes + target).sort()
     if not torch.equal(keys, reversed_keys) or bool((keys.diff() == 0).any()):
+        return False
+    if bool((source == target).any()):
         return False
     return torch.equal(scalars[order], scalars[reversed_order])
 

@@ -10,8 +10,10 @@ from torch import Tensor
 from eqlib.geometry import complete_graph, knn_graph, radius_graph
 from eqlib.position_orientation._arguments import (
     check_edges,
+    check_orientations,
     check_points,
     check_positive,
+    is_readable,
 )
 from eqlib.position_orientation.edges.connectivity import (
     Edges,
@@ -76,7 +78,7 @@ def make_geometry(
     *,
     orientations: Tensor | None = None,
     edge_index: Int[Tensor, "2 edges"] | None = None,
-    neighbours: Search = "dense",
+    search: Search = "dense",
     k: int | None = None,
     radius: float | None = None,
     edge_scalars: Tensor | None = None,
@@ -104,10 +106,12 @@ def make_geometry(
             size, (clouds, nodes, n), which are taken as one batch with a graph for each.
         grid: orientations; it states the space.
         group: "SE(n)", the default, or "E(n)".
-        orientations: the grid turned, or turned for each graph on its own, (graphs, ...).
-        edge_index: source and target of each edge, in any order; by default there is a search.
-        neighbours: what the search joins: "dense" all nodes of a graph, "knn" each with its
-            nearest, "radius" those within a distance.
+        orientations: the grid turned, or turned for each graph on its own, (graphs, ...). Lengths
+            and angles are checked on the CPU outside of compilers.
+        edge_index: source and target of each edge, in any order, both in one graph; by default
+            there is a search. An edge that is there twice counts twice.
+        search: what it joins: "dense" all nodes of a graph, "knn" each with its nearest, "radius"
+            those within a distance.
         k: number of nearest nodes, for "knn".
         radius: where the kernels end, in the unit of ``points``, and the distance for "radius";
             by default they do not end.
@@ -117,7 +121,7 @@ def make_geometry(
         num_graphs: number of graphs; by default up to the last one that has a node.
         mask: nodes that there are, in clouds of one size; the others send and receive nothing.
         self_loops: add an edge from each node to itself, with scalars 0 (or the diagonal ones).
-            ``edge_index`` should then have none.
+            ``edge_index`` should then have none, as a loop in it counts as one more edge.
         length: unit of the kernels, in the unit of ``points``.
         reach: length that rescaled offsets stay below, in units of ``length``; it keeps polynomials
             bounded. By default there is none.
@@ -138,12 +142,12 @@ def make_geometry(
         can trace this function. Other searches read sizes: call them before, and pass the edges.
     """
     check_points(points, grid.space, batch, mask, num_graphs)
-    check_edges(points, edge_index, edge_scalars, neighbours, k, radius)
+    check_edges(points, edge_index, edge_scalars, batch, search, k, radius)
     clouds = points.shape[:2] if points.ndim == 3 else None
     if clouds is not None:
         points, edge_scalars, mask, batch, num_graphs = _flat(points, edge_scalars, mask)
     pairs = paired if grid.opposite.numel() else False
-    wanted = _Wanted(neighbours, k, radius, self_loops, pairs, batch, num_graphs, mask, clouds)
+    wanted = _Wanted(search, k, radius, self_loops, pairs, batch, num_graphs, mask, clouds)
     edges, scalars = _connect(points, edge_index, edge_scalars, wanted)
     frames = _per_graph(orientations, grid, batch, num_graphs)
     offsets, radius = _offsets(points, edges, length, reach, radius)
@@ -257,7 +261,7 @@ def _come_in_pairs(
     if not _readable(scalars.detach() if promised else scalars):
         return bool(promised)
     found = come_in_pairs(source, target, nodes, scalars)
-    if promised and not (found and bool((source != target).all())):
+    if promised and not found:
         raise ValueError(
             "paired is True, but edge_index does not hold both directions of every edge, each "
             "once, with equal edge_scalars and without loops; leave paired out to have it found out"
@@ -267,8 +271,7 @@ def _come_in_pairs(
 
 def _readable(tensor: Tensor) -> bool:
     """Whether values may decide on the form of the edges: they are there, and are constants."""
-    compiling = torch.compiler.is_compiling()
-    return tensor.device.type == "cpu" and not compiling and not tensor.requires_grad
+    return is_readable(tensor) and not tensor.requires_grad
 
 
 def _flat(
@@ -291,7 +294,8 @@ def _offsets(
 ) -> tuple[Tensor, float]:
     """Return the offsets and the radius, rescaled."""
     check_positive("length", length)
-    check_positive("reach", reach)
+    if reach is not None:
+        check_positive("reach", reach)
     points = points.to(torch.promote_types(points.dtype, torch.float32))
     offsets = points.index_select(0, edges.source) - points.index_select(0, edges.target)
     offsets, radius = offsets / length, inf if radius is None else radius / length
@@ -320,4 +324,6 @@ def _per_graph(
             f"{tuple(grid.orientations.shape)}, or one for each of {graphs or 'num_graphs'} "
             "graphs before that"
         )
+    if orientations is not grid.orientations:
+        check_orientations("orientations", orientations, grid.space)
     return turned

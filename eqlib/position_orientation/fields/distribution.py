@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from eqlib.geometry import safe_direction
 from eqlib.harmonics import gauss_legendre_grid
+from eqlib.position_orientation._arguments import check_orientations
 from eqlib.position_orientation.double_buffers import DoubleBuffers
 from eqlib.position_orientation.exact import bring_back
 from eqlib.position_orientation.grids import OrientationGrid
@@ -87,14 +88,17 @@ class OrientationDistribution(nn.Module):
 
         Args:
             features: of each graph, on the grid.
-            queries: orientations, of each graph (graphs, queries, ...).
+            queries: orientations, of each graph (graphs, queries, ...); unit vectors or rotations,
+                which is checked on the CPU outside of compilers.
             rotations: the axes by which the grid of each graph is turned; None is not turned.
 
         Raises:
-            ValueError: the shape of the features or of the queries does not fit.
+            ValueError: the shape of the features or of the queries does not fit, or a query is no
+                orientation.
         """
         self._check(features)
         self.space.check_orientations("queries", queries)
+        check_orientations("queries", queries, self.space)
         if queries.shape[0] != features.shape[0]:
             raise ValueError(
                 f"queries has shape {tuple(queries.shape)}; expected {features.shape[0]} rows, one "
@@ -115,7 +119,12 @@ class OrientationDistribution(nn.Module):
             features: as for :meth:`forward`.
             targets: one orientation for each graph.
             rotations: as for :meth:`forward`.
+
+        Raises:
+            ValueError: as for :meth:`forward`.
         """
+        self.space.check_orientations("targets", targets)
+        check_orientations("targets", targets, self.space)
         return -self(features, targets.unsqueeze(1), rotations).squeeze(1)
 
     @torch.no_grad()

@@ -168,5 +168,5 @@ def test_waves_are_saved_with_the_kernels(rng):
 def test_unfit_options_are_named(name):
     with pytest.raises(ValueError, match=name):
         kernels_of("R3xS2", **{name: -1})
-    with pytest.raises(ValueError, match="count"):
+    with pytest.raises(ValueError, match="gaussians is 1"):
         kernels_of("R3xS2", gaussians=1)

@@ -1,6 +1,7 @@
 """The convolution as a layer: spaces, inputs of every form, files, and dtypes."""
 
 import copy
+import dataclasses
 import io
 
 import pytest
@@ -13,7 +14,7 @@ from eqlib.position_orientation.grids import OrientationGrid
 from eqlib.position_orientation.options import EdgeOptions
 from eqlib.position_orientation.spaces.invariants import pair_invariants
 from eqlib.position_orientation.spaces.space import as_space
-from eqlib.symmetry import equivariance_error
+from eqlib.symmetry import Scalar, equivariance_error
 from tests.position_orientation import oracle
 from tests.position_orientation.convs import (
     GIVEN,
@@ -165,6 +166,21 @@ def test_a_layer_may_be_made_without_weights(rng):
     assert torch.equal(empty(**inputs), layer(**inputs))
 
 
+@pytest.mark.parametrize("given", [False, True], ids=["grid", "given"])
+def test_relabelling_clouds_of_one_size_moves_matrices_and_mask_along(given, rng):
+    layer = (given_of if given else conv_of)("R3xS2", rng, edge_scalars=1)
+    flat = inputs_of(layer, rng, nodes=8)
+    moved = ["features", "points", "orientations"] if given else ["features", "points"]
+    inputs = {**flat, **{name: flat[name].unflatten(0, (2, 4)) for name in moved}}
+    inputs["edge_scalars"] = normal(rng, 2, 4, 4, 1)
+    inputs["mask"] = torch.tensor([[True, True, False, True], [True] * 4])
+    assert equivariance_error(layer, inputs, generator=rng).max < EQUIVARIANCE[torch.float64]
+    # control: scalars in the order of edges do not move
+    names = dict(layer.signature.inputs)
+    signature = dataclasses.replace(layer.signature, inputs={**names, "edge_scalars": Scalar()})
+    assert equivariance_error(layer, inputs, signature, generator=rng).max > 1e-2
+
+
 def test_every_cloud_may_turn_the_grid(rng):
     layer = conv_of("R3xS2", rng)
     features, points = normal(rng, 2, 4, layer.grid.size, 3), normal(rng, 2, 4, 3)
@@ -178,9 +194,9 @@ def test_every_cloud_may_turn_the_grid(rng):
         torch.testing.assert_close(layer(features, moved), expected)
 
 
-@pytest.mark.parametrize("neighbours", ["knn", "radius"])
-def test_masked_nodes_take_no_place_in_a_search(neighbours, rng):
-    layer = conv_of("R3xS2", rng, edges=EdgeOptions(neighbours=neighbours, k=2, radius=1.5))
+@pytest.mark.parametrize("search", ["knn", "radius"])
+def test_masked_nodes_take_no_place_in_a_search(search, rng):
+    layer = conv_of("R3xS2", rng, edges=EdgeOptions(search=search, k=2, radius=1.5))
     points, features = normal(rng, 2, 6, 3), normal(rng, 2, 6, layer.grid.size, 3)
     mask = torch.tensor([[True, False, True, True, False, True], [True] * 4 + [False] * 2])
     found = layer(features, points, mask=mask)
@@ -189,9 +205,9 @@ def test_masked_nodes_take_no_place_in_a_search(neighbours, rng):
     assert (found[~mask] == 0).all()
 
 
-@pytest.mark.parametrize("neighbours", ["knn", "radius"])
-def test_searches(neighbours, rng):
-    edges = EdgeOptions(neighbours=neighbours, k=2, radius=1.5)
+@pytest.mark.parametrize("search", ["knn", "radius"])
+def test_searches(search, rng):
+    edges = EdgeOptions(search=search, k=2, radius=1.5)
     layer = conv_of("R3xS2", rng, edges=edges)
     inputs = inputs_of(layer, rng, nodes=8)
     found = layer(**inputs)
@@ -299,6 +315,34 @@ def test_unfit_inputs_are_named(case, rng):
 
 
 @pytest.mark.unchecked
+@pytest.mark.parametrize("given", [False, True], ids=["grid", "given"])
+def test_features_of_another_dtype_are_refused(given, rng):
+    layer = (given_of if given else conv_of)("R3xS2", rng).float()
+    inputs = inputs_of(layer, rng, dtype=torch.float32)
+    double = {**inputs, "features": inputs["features"].double()}
+    with pytest.raises(TypeError, match=r"features: got torch\.float64, .* torch\.float32"):
+        layer(**double)
+    # control: points may be more precise, and autocast converts features
+    torch.testing.assert_close(
+        layer(**{**inputs, "points": inputs["points"].double()}), layer(**inputs)
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(**{**inputs, "features": inputs["features"].bfloat16()}).isfinite().all()
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("name", ["R2xS1", "R3xS2", "SE3"])
+def test_given_orientations_that_are_none_are_refused(name, rng):
+    layer = given_of(name, rng)
+    inputs = inputs_of(layer, rng)
+    for factor in (0.0, -1.0 if name == "SE3" else 2.0, torch.nan):
+        orientations = inputs["orientations"].clone()
+        orientations[3] *= factor
+        with pytest.raises(ValueError, match=r"orientations has .* normalise them first"):
+            layer(**{**inputs, "orientations": orientations})
+
+
+@pytest.mark.unchecked
 def test_unfit_options_are_named(rng):
     with pytest.raises(ValueError, match="channels_in"):
         PositionOrientationConv(0, 2)
@@ -310,5 +354,12 @@ def test_unfit_options_are_named(rng):
         PositionOrientationConv(3, 2, "R3", "given")
     with pytest.raises(ValueError, match="attention"):
         PositionOrientationConv(3, 2, "R3xS2", "given", attention=1)
+    with pytest.raises(TypeError, match=r"edges is of type dict; expected EdgeOptions: write"):
+        PositionOrientationConv(3, 2, edges={"radius": 2.0})
+    for orientations in (8, "given"):
+        with pytest.raises(TypeError, match="kernel is of type str; expected KernelOptions"):
+            PositionOrientationConv(3, 2, "R3xS2", orientations, kernel="naive")
+        with pytest.raises(TypeError, match="neighbours is 'knn'; expected a number"):
+            PositionOrientationConv(3, 2, "R3xS2", orientations, neighbours="knn")
     with pytest.raises(ValueError, match="orientations has shape None"):
         given_of("R3xS2", rng)(torch.zeros(5, 3).double(), torch.zeros(5, 3).double())

@@ -197,7 +197,7 @@ def test_degenerate_clouds_have_finite_derivatives(spoil, dtype, rng):
     points, features = normal(rng, 4, 3, dtype=dtype), normal(rng, 4, 8, 4, dtype=dtype)
     spoil(points)
     points.requires_grad_()
-    geometry = make_geometry(points, kernels.grid, reach=10.0, neighbours="dense")
+    geometry = make_geometry(points, kernels.grid, reach=10.0, search="dense")
     y = layer(features, geometry, kernels)
     (first,) = grad(y.square().sum(), points, create_graph=True)
     (second,) = grad(first.square().sum(), points)
@@ -271,6 +271,13 @@ def test_unfit_arguments_are_named(rng):
     with pytest.raises(TypeError, match="channels"):
         ConvNeXtBlock(2.5)
     layer, kernels = layer_of("R3xS2", rng)
+    with pytest.raises(ValueError, match="implementation is 'fast'; expected one of auto, naive"):
+        kernels_of("R3xS2", implementation="fast")
+    with pytest.raises(TypeError, match="layer_scale is 'small'; expected a number"):
+        ConvNeXtBlock(2, layer_scale="small")
+    geometry = make_geometry(normal(rng, 3, 3), kernels.grid)
+    with pytest.raises(TypeError, match=r"features: got torch\.float32, .* torch\.float64"):
+        layer(normal(rng, 3, kernels.grid.size, 4).float(), geometry, kernels)
     geometry = make_geometry(normal(rng, 3, 3), grid_of("SE3"))
     with pytest.raises(ValueError, match="geometry has the attributes"):
         layer(normal(rng, 3, 4, 4), geometry, kernels)

@@ -107,9 +107,9 @@ def test_searches_join_what_the_searches_of_geometry_do(rng):
     points, grid = normal(rng, 12, 3), grid_of("R3xS2")
     batch = torch.tensor([0] * 5 + [2] * 7)
     common = {"batch": batch, "num_graphs": 4}
-    near = make_geometry(points, grid, neighbours="knn", k=3, **common)
+    near = make_geometry(points, grid, search="knn", k=3, **common)
     assert messages(near) == with_loops(knn_graph(points, 3, batch, 4).edge_index, 12)
-    close = make_geometry(points, grid, neighbours="radius", radius=1.5, **common)
+    close = make_geometry(points, grid, search="radius", radius=1.5, **common)
     assert messages(close) == with_loops(radius_graph(points, 1.5, batch, 4).edge_index, 12)
     assert close.opposite.numel()
     assert close.radius == 1.5
@@ -122,6 +122,11 @@ UNPAIRED = {
     "other scalars": lambda e, s: (e, s + torch.arange(len(s))[:, None], None),
     "scalars with gradients": lambda e, s: (e, s.clone().requires_grad_(), None),
     "not wanted": lambda e, s: (e, s, False),
+    "with loops": lambda e, s: (
+        torch.cat([e, torch.tensor([[2, 6], [2, 6]])], 1),
+        torch.cat([s, s[:2]]),
+        None,
+    ),
 }
 
 
@@ -138,6 +143,25 @@ def test_edges_that_do_not_come_in_pairs_stand_for_themselves(case, rng):
     loops = [(i, i, 0.0) for i in range(7)]
     expected = sorted(rows_of(edge_index[0], edge_index[1], scalars) + loops)
     assert sorted(rows_of(geometry.source, geometry.target, geometry.scalars)) == expected
+
+
+@pytest.mark.parametrize("paired", [None, False], ids=["found out", "unpaired"])
+def test_loops_and_repeated_edges_count_once_more(paired, rng):
+    edge_index, _ = all_pairs([4])
+    points, features = normal(rng, 4, 3), normal(rng, 4, grid_of("R3xS2").size, 3)
+
+    def result(edges, **options):
+        geometry = make_geometry(points, grid_of("R3xS2"), edge_index=edges, **options)
+        return convolved("R3xS2", geometry, features)
+
+    loops = torch.tensor([[1, 3], [1, 3]])
+    plain, own = result(edge_index, paired=paired), result(loops, self_loops=False, paired=False)
+    both = result(torch.cat([edge_index, loops], 1), paired=paired)
+    torch.testing.assert_close(both, plain + own, atol=1e-13, rtol=1e-12)
+    assert own[3].abs().max() > 1e-2
+    again = result(edge_index[:, 2:5], self_loops=False, paired=False)
+    both = result(torch.cat([edge_index, edge_index[:, 2:5]], 1), paired=paired)
+    torch.testing.assert_close(both, plain + again, atol=1e-13, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["R3", "R2xS1", "R2xS1-E", "R3xS2"])
@@ -288,11 +312,13 @@ BAD = {
         {"points": torch.zeros(2, 4, 3), "edge_scalars": torch.zeros(2, 4, 1)},
         "edge_scalars",
     ),
-    "search": ({"neighbours": "near"}, "neighbours"),
-    "k": ({"neighbours": "knn"}, "k is None"),
-    "no radius": ({"neighbours": "radius"}, "radius is None"),
+    "search": ({"search": "near"}, "search is 'near'"),
+    "k": ({"search": "knn"}, "k is None"),
+    "no radius": ({"search": "radius"}, "radius is None"),
     "radius": ({"radius": 0.0}, "radius"),
+    "radius of text": ({"radius": "2"}, "radius is '2'; expected a number"),
     "length": ({"length": -1.0}, "length"),
+    "no length": ({"length": None}, "length is None; expected a number"),
     "reach": ({"reach": inf}, "reach"),
     "batch": ({"batch": torch.zeros(4, dtype=torch.int64)}, "batch"),
     "batch dtype": ({"batch": torch.zeros(3)}, "batch"),
@@ -303,10 +329,25 @@ BAD = {
     "mask": ({"points": torch.zeros(2, 4, 3), "mask": torch.ones(2, 3, dtype=torch.bool)}, "mask"),
     "mask dtype": ({"points": torch.zeros(2, 4, 3), "mask": torch.ones(2, 4)}, "mask"),
     "edge_index of a search": ({"edge_index": radius_graph(torch.zeros(3, 3), 1.0)}, "edge_index"),
-    "k of floats": ({"neighbours": "knn", "k": 2.5}, "k is 2.5"),
+    "k of floats": ({"search": "knn", "k": 2.5}, "k is 2.5"),
     "mask of nodes": ({"mask": torch.ones(3, dtype=torch.bool)}, "mask"),
     "orientations": ({"orientations": torch.zeros(5, 3)}, "orientations"),
     "orientations of graphs": ({"orientations": torch.zeros(2, 8, 3)}, "orientations"),
+    "orientations that are no units": (
+        {"orientations": 1.1 * grid_of("R3xS2").orientations},
+        "orientations has .* R3xS2 expects unit vectors: normalise them first",
+    ),
+    "mirrored frames": (
+        {"grid": grid_of("SE3"), "orientations": -grid_of("SE3").orientations},
+        "orientations has .* SE3 expects rotation matrices",
+    ),
+    "edges between graphs": (
+        {
+            "edge_index": torch.tensor([[1, 0, 2], [0, 1, 1]]),
+            "batch": torch.tensor([0, 0, 1]),
+        },
+        "edge_index joins nodes 2 and 1, which batch puts into graphs 1 and 0",
+    ),
     "promise": (
         {"edge_index": torch.tensor([[0, 1, 1], [1, 0, 2]]), "paired": True},
         "paired is True",

@@ -177,6 +177,14 @@ def test_no_graph():
 
 
 @pytest.mark.unchecked
+def test_densities_under_vmap(rng):
+    layer, features = distribution("R3xS2"), features_of(rng, "R3xS2")
+    targets = uniform(rng, "R3xS2", 3)
+    found = torch.vmap(lambda f, q: layer.nll(f[None], q[None])[0])(features, targets)
+    torch.testing.assert_close(found, layer.nll(features, targets))
+
+
+@pytest.mark.unchecked
 def test_refusals(rng):
     with pytest.raises(ValueError, match="grid: R3 has no orientations"):
         OrientationDistribution(4, OrientationGrid("R3", 1))
@@ -187,6 +195,10 @@ def test_refusals(rng):
     with pytest.raises(ValueError, match="features has shape"):
         distribution("R3xS2").mode(torch.zeros(3, 11, 4).double())
     with pytest.raises(ValueError, match="one for each graph"):
-        distribution("R3xS2").nll(features_of(rng, "R3xS2"), torch.zeros(1, 3).double())
+        distribution("R3xS2").nll(features_of(rng, "R3xS2"), torch.eye(3).double()[:1])
+    with pytest.raises(ValueError, match=r"targets has .* expects unit vectors"):
+        distribution("R3xS2").nll(features_of(rng, "R3xS2"), torch.ones(3, 3).double())
+    with pytest.raises(ValueError, match=r"queries has .* expects rotation matrices"):
+        distribution("SE3")(features_of(rng, "SE3"), torch.ones(3, 1, 3, 3).double())
     with pytest.raises(ValueError, match="queries"):
         distribution("R3xS2")(features_of(rng, "R3xS2"), torch.zeros(3, 2, 2).double())
