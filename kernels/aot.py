@@ -26,6 +26,7 @@ MODULES = (
     "eqlib.kernels.gaunt_product.triton_cases",
     "eqlib.kernels.symmetric_eigh.triton_cases",
     "eqlib.kernels.position_orientation_conv.triton_cases",
+    "eqlib.kernels.pair_linear.triton_cases",
 )
 
 SHARED_LIMIT = {80: 166912, 86: 101376, 89: 101376, 90: 232448, 100: 232448, 120: 101376}

@@ -32,3 +32,21 @@ MESSAGE_SIZES: dict[str, tuple[int, int, int, int, int, int]] = {
     "200,000 edges": (20_000, 200_000, 20, 128, 64, 64),
 }
 """Nodes, edges, orientations, channels, units of the first and of the second hidden layer."""
+
+SUBGRAPHS: dict[str, tuple[tuple[int, ...], int]] = {
+    "no subgraph": ((), 0),
+    "one node": ((1,), 1),
+    "single nodes": ((1, 1, 1), 3),
+    "ragged": ((1, 2, 3, 5, 9, 17), 20),
+    "small": ((3, 4, 2, 5, 1) * 8, 12),
+    "copies of a graph": ((6,) * 6, 6),
+    "one large": ((33,), 33),
+    "large and small": ((1, 40, 1, 2), 50),
+}
+"""Numbers of nodes of the subgraphs of a graph, and of the graph itself."""
+
+MANY_SUBGRAPHS: dict[str, tuple[tuple[int, ...], int]] = {
+    "molecules": ((3, 4, 4, 5, 2, 3) * 600, 300),
+    "crowded": ((17,) * 300, 100),
+}
+"""The same, as in a batch of molecules, and where every pair of nodes is in many subgraphs."""

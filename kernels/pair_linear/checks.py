@@ -1,0 +1,226 @@
+"""Refusal of what does not fit: implementations read memory without looking."""
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eqlib.kernels.pair_linear.arguments import Pairs
+
+_PASSED: dict[tuple[Any, ...], list[tuple[Callable[[], Tensor | None], int]]] = {}
+_REMEMBERED = 64
+_REAL = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+def check_tensor(name: str, tensor: Tensor, x: Tensor, axes: int, real: bool) -> None:
+    """Raise unless number of axes, device and dtype are as they should be.
+
+    Raises:
+        ValueError: the number of axes or the device is another.
+        TypeError: the dtype is.
+    """
+    if tensor.ndim != axes:
+        raise ValueError(f"{name}: expected {axes} axes, got shape {tuple(tensor.shape)}")
+    if tensor.device != x.device:
+        raise ValueError(
+            f"{name} is on {tensor.device} and x on {x.device}; move them to one device"
+        )
+    if tensor.dtype not in _REAL if real else tensor.dtype != torch.int64:
+        expected = "float64, float32, bfloat16 or float16" if real else "int64"
+        raise TypeError(f"{name}: expected {expected}, got {tensor.dtype}")
+
+
+def check_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise a ValueError unless a tensor has a shape."""
+    if tensor.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {tuple(tensor.shape)}")
+
+
+def check_features(x: Tensor, scale: Tensor | None, transpose: Tensor) -> None:
+    """Raise unless features, their factors and the transpose fit.
+
+    Raises:
+        ValueError: they do not.
+        TypeError: a tensor has another dtype than its kind may have.
+    """
+    check_tensor("x", x, x, 2, real=True)
+    if scale is not None:
+        check_tensor("scale", scale, x, 1, real=True)
+        check_shape("scale", scale, (len(x),))
+    check_tensor("transpose", transpose, x, 1, real=False)
+    check_shape("transpose", transpose, (len(x),))
+    if x.device.type == "cpu":  # elsewhere looking would wait for the device
+        _once(_check_transpose, [transpose])
+
+
+def check_pairs(x: Tensor, pairs: Pairs) -> None:
+    """Raise unless the subgraphs fit the features.
+
+    Raises:
+        ValueError: they do not.
+        TypeError: a tensor has another dtype than its kind may have.
+    """
+    _check_presence(pairs)
+    for name, index in pairs._asdict().items():
+        if index is not None:
+            check_tensor(name, index, x, 1, real=False)
+    if not len(pairs.starts):
+        raise ValueError("starts: expected one entry more than there are subgraphs, got none")
+    subgraphs, count = len(pairs.starts) - 1, len(pairs.row)
+    expected = {
+        "pair_starts": (pairs.pair_starts, subgraphs + 1),
+        "column": (pairs.column, count),
+        "root": (pairs.root, subgraphs),
+        "slot": (pairs.slot, count),
+        "slot_order": (pairs.slot_order, count),
+        "slot_starts": (pairs.slot_starts, len(x) + 1),
+    }
+    for name, (index, size) in expected.items():
+        if index is not None:
+            check_shape(name, index, (size,))
+    if pairs.slot is None and count != len(x):
+        raise ValueError(
+            f"x: expected one row for each of {count} pairs, got {len(x)}; pass slot, slot_order "
+            "and slot_starts where pairs share rows"
+        )
+    if x.device.type == "cpu":
+        _once(_check_indices, list(pairs))
+
+
+def _check_presence(pairs: Pairs) -> None:
+    absent = [
+        name for name in ("slot", "slot_order", "slot_starts") if getattr(pairs, name) is None
+    ]
+    if absent and len(absent) < 3:
+        raise ValueError(
+            f"{', '.join(absent)}: expected slot, slot_order and slot_starts together, or none"
+        )
+
+
+def _once(check: Callable[..., None], tensors: list[Tensor | None]) -> None:
+    """Call a check unless these very tensors have passed it and nobody has written to them since.
+
+    Looking takes a tenth of the time of an operation, and layers and derivatives share indices.
+    """
+    given = [tensor for tensor in tensors if tensor is not None]
+    if any(tensor.is_inference() for tensor in given):  # these do not count what is written
+        check(*tensors)
+        return
+    key = (check.__name__, *map(id, tensors))
+    marks = _PASSED.get(key, [(lambda: None, 0)])
+    if all(
+        passed() is tensor and version == tensor._version
+        for (passed, version), tensor in zip(marks, given, strict=False)
+    ):
+        return
+    check(*tensors)
+    if len(_PASSED) >= _REMEMBERED:
+        _PASSED.clear()
+    _PASSED[key] = [(weakref.ref(tensor), tensor._version) for tensor in given]
+
+
+def _check_transpose(transpose: Tensor) -> None:
+    count = len(transpose)
+    _check_range("transpose", transpose, count)
+    if not torch.equal(transpose[transpose], torch.arange(count)):
+        raise ValueError(
+            "transpose: expected the row of (j, i) for that of (i, j), so that the transpose of a "
+            f"transpose is where it was, got {_first_few(transpose)}"
+        )
+
+
+def _check_indices(*tensors: Any) -> None:
+    pairs = Pairs(*tensors)
+    members, count = len(pairs.subgraph), len(pairs.row)
+    _check_starts("starts", pairs.starts, members, "members")
+    _check_starts("pair_starts", pairs.pair_starts, count, "pairs")
+    sizes, pair_counts = pairs.starts.diff(), pairs.pair_starts.diff()
+    if not torch.equal(pair_counts, sizes * sizes):
+        raise ValueError(
+            "pair_starts: expected a subgraph of m members to have m * m pairs, got "
+            f"{_first_few(pair_counts)} pairs for {_first_few(sizes)} members"
+        )
+    if not torch.equal(pairs.subgraph, _repeat(sizes, members)):
+        raise ValueError("subgraph: expected the members to be sorted by subgraph, as starts says")
+    _check_members(pairs, sizes)
+    if pairs.slot is not None:
+        _check_slots(pairs)
+
+
+def _check_members(pairs: Pairs, sizes: Tensor) -> None:
+    """Raise unless rows, columns and roots are the members that they should be."""
+    width = sizes[pairs.subgraph]
+    row = _repeat(width, len(pairs.row))
+    begins = width.cumsum(0) - width
+    place = torch.arange(len(row)) - begins[row]
+    if not torch.equal(pairs.row, row):
+        raise ValueError("row: expected the pairs to be sorted by subgraph and first member")
+    if not torch.equal(pairs.column, pairs.starts[pairs.subgraph[row]] + place):
+        raise ValueError("column: expected, for each row, the members of its subgraph in order")
+    if pairs.root is not None:
+        outside = (pairs.root < pairs.starts[:-1]) | (pairs.root >= pairs.starts[1:])
+        outside &= sizes > 0
+        if bool(outside.any()):
+            raise ValueError(
+                "root: expected a member of each subgraph, by its place among all members; that "
+                f"of subgraph {int(outside.nonzero()[0, 0])} is {int(pairs.root[outside][0])}"
+            )
+
+
+def _check_slots(pairs: Pairs) -> None:
+    """Raise unless slots fit the features, their order and each other."""
+    slot, order, starts = pairs.slot, pairs.slot_order, pairs.slot_starts
+    if slot is None or order is None or starts is None:
+        return
+    _check_range("slot", slot, len(pairs.transpose))
+    _check_range("slot_order", order, len(slot))
+    _check_starts("slot_starts", starts, len(slot), "pairs")
+    by_slot = slot[order]
+    if not torch.equal(by_slot, _repeat(starts.diff(), len(slot))):
+        raise ValueError(
+            "slot_order, slot_starts: expected the pairs sorted by slot, and where those of each "
+            "slot begin"
+        )
+    rising = (by_slot[1:] > by_slot[:-1]) | (order[1:] > order[:-1])
+    if not bool(rising.all()):
+        raise ValueError(
+            "slot_order: expected the pairs sorted stably by slot, as slot.argsort(stable=True) "
+            "gives"
+        )
+    begins = pairs.pair_starts[pairs.subgraph] - pairs.starts[pairs.subgraph]
+    width = pairs.starts.diff()[pairs.subgraph]
+    row, column = pairs.row, pairs.column
+    turned = begins[row] + row + (column - pairs.starts[pairs.subgraph][row]) * width[row]
+    if not torch.equal(slot[turned], pairs.transpose[slot]):
+        raise ValueError(
+            "slot: expected the slot of the pair (j, i) to be the transpose of that of (i, j)"
+        )
+
+
+def _repeat(counts: Tensor, total: int) -> Tensor:
+    """Return each index as often as is said."""
+    return torch.arange(len(counts)).repeat_interleave(counts, output_size=total)
+
+
+def _check_range(name: str, index: Tensor, size: int) -> None:
+    if not len(index):
+        return
+    low, high = (int(bound) for bound in index.aminmax())
+    if low < 0 or high >= size:
+        raise ValueError(f"{name}: expected 0 <= {name} < {size}, got {low} to {high}")
+
+
+def _check_starts(name: str, starts: Tensor, count: int, what: str) -> None:
+    fits = int(starts[0]) == 0 and int(starts[-1]) == count and bool((starts.diff() >= 0).all())
+    if not fits:
+        raise ValueError(
+            f"{name}: expected to ascend from 0 to the number of {what}, {count}, got "
+            f"{_first_few(starts)}"
+        )
+
+
+def _first_few(index: Tensor) -> str:
+    values = index[:8].tolist()
+    return f"{values}{'...' if len(index) > 8 else ''}"
