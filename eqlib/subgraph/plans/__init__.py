@@ -1,0 +1,1 @@
+"""Which subgraphs there are, and where their pairs of nodes lie."""
