@@ -148,6 +148,7 @@ def _check(words: list[str]) -> int:
 def _data(words: list[str]) -> int:
     name, options = _split_task("data", "the options of its data", words)
     from eqlib.models import get_task
+    from eqlib.models.training.command import add_short_options, short_values
     from eqlib.models.training.config import make_options
     from eqlib.models.training.report import dataset_checksum
 
@@ -158,8 +159,10 @@ def _data(words: list[str]) -> int:
     folder = "folder of the data; train with --data-dir DIR (default: the user's cache folder)"
     parser.add_argument("--out", "--data-dir", metavar="DIR", help=folder)
     add_options(parser, schema, {"data": f"data: {task.dataset}"})
+    add_short_options(parser, task)
     given = parse_arguments(parser, options, schema)
-    settings = make_options(task, values_by_group(schema, given)["data"])
+    values = values_by_group(schema, given)["data"] | short_values(given, task)
+    settings = make_options(task, values)
     splits = task(settings, None if given.out is None else Path(given.out)).load()
     for split, dataset in splits._asdict().items():
         print(f"{split:5}  {len(dataset):7} items  sha256 {dataset_checksum(dataset)}")

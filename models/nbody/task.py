@@ -49,7 +49,7 @@ class NBody(Task):
     }
     options: ClassVar[type] = DataOptions
     presets: ClassVar[Path] = Path(__file__).parent / "presets"
-    selection: ClassVar[str] = "mse"
+    selection = "mse"
 
     def load(self) -> Splits:
         """Return the three splits, simulating them on first use."""

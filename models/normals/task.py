@@ -62,7 +62,7 @@ class Normals(Task):
     }
     options: ClassVar[type] = DataOptions
     presets: ClassVar[Path] = Path(__file__).parent / "presets"
-    selection: ClassVar[str] = "error"
+    selection = "error"
 
     def load(self) -> Splits:
         """Return the three splits, making them on first use."""

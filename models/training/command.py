@@ -5,21 +5,20 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from eqlib.models import get_task
 from eqlib.models.training.config import (
-    GROUPS,
     RunConfig,
     make_config,
     override,
-    preset_names,
-    read_preset,
     read_settings,
     schema_of,
 )
+from eqlib.models.training.presets import preset_names, read_preset
+from eqlib.models.training.settings import GROUPS
 from eqlib.models.training.task import Task
 from eqlib.options import (
     add_options,
@@ -29,6 +28,8 @@ from eqlib.options import (
 )
 from eqlib.usage import UsageError
 
+SHORT_OPTIONS = ("dataset", "fold", "folds")
+"""Data options that are typed without their group, by the tasks that have them."""
 _EPILOG = """\
 A preset fills in the options first, then --config, then the command line; the later value counts.
 The folder of a run holds config.yaml, metrics.csv, metrics.jsonl, checkpoints/ and, at the end,
@@ -71,19 +72,39 @@ def parse_train(task: str, options: Sequence[str]) -> TrainCommand:
     )
     given = parse_arguments(parser, options, schema)
     values = values_by_group(schema, given)
-    for name in _short_options(get_task(task)):
-        if given[name] is not None:
-            values["data"][name] = given[name]
+    values["data"] |= short_values(given, get_task(task))
     config = override(replace(start, seed=given.seed), values)
     out = default_folder(config) if given.out is None else Path(given.out)
     data_dir = None if given.data_dir is None else Path(given.data_dir)
     return TrainCommand(config, out, given.resume, data_dir)
 
 
+def add_short_options(group: Any, task: type[Task]) -> None:
+    """Add the data options of a task that are typed without their group."""
+    for name in _short_options(task):
+        kind = str if name == "dataset" else int
+        group.add_argument(f"--{name}", type=kind, help=f"the same as --data.{name}")
+
+
+def short_values(given: Namespace, task: type[Task]) -> dict[str, Any]:
+    """Return the values of those among these options that are given."""
+    values = {name: given[name] for name in _short_options(task)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def default_folder(config: RunConfig) -> Path:
     """Return the folder of a run for which none is named, relative to the current one."""
+    task = get_task(config.task)
     name = f"{config.model}-{config.preset}-seed{config.seed}"
-    return Path("runs") / get_task(config.task).name / name
+    dataset = config.data.get("dataset")
+    folder = Path("runs") / task.name
+    if dataset is not None and dataset != task.options().dataset:
+        folder /= dataset
+    return folder / name
+
+
+def _short_options(task: type[Task]) -> list[str]:
+    return [name for name in SHORT_OPTIONS if name in inspect.signature(task.options).parameters]
 
 
 def _starting_point(task: str, options: Sequence[str]) -> RunConfig:
@@ -91,6 +112,7 @@ def _starting_point(task: str, options: Sequence[str]) -> RunConfig:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in ("--model", "--preset", "--config"):
         parser.add_argument(name)
+    parser.add_argument("--dataset", "--data.dataset")
     try:
         chosen, _ = parser.parse_known_args(options)
     except argparse.ArgumentError as error:
@@ -100,7 +122,8 @@ def _starting_point(task: str, options: Sequence[str]) -> RunConfig:
         raise UsageError(f"{chosen.config} is for {content['task']!r}, not for {task!r}")
     preset = chosen.preset or content.get("preset", "quick")
     model = chosen.model or content.get("model")
-    config = make_config(task, model, preset, content.get("seed", 0))
+    dataset = chosen.dataset or content.get("data", {}).get("dataset")
+    config = make_config(task, model, preset, content.get("seed", 0), dataset)
     return override(config, {g: content[g] for g in GROUPS if g in content}, str(chosen.config))
 
 
@@ -123,18 +146,12 @@ def _make_parser(start: RunConfig) -> ArgumentParser:
         ("config", "FILE", None, "YAML file of options, such as the config.yaml of another run"),
     ):
         run.add_argument(f"--{name}", metavar=metavar, default=default, help=text)
-    for name in _short_options(task):
-        run.add_argument(f"--{name}", metavar="NAME", help=f"the same as --data.{name}")
+    add_short_options(run, task)
     seed = "seed of the weights, of the order of the data and of all other randomness"
     run.add_argument("--seed", type=int, default=start.seed, help=seed)
     run.add_argument("--resume", action="store_true", help="continue the run in the folder")
     run.add_argument("--traceback", action="store_true", help="show where an error comes from")
     return parser
-
-
-def _short_options(task: type[Task]) -> list[str]:
-    """Return the data options of a task that are typed without their group."""
-    return [name for name in ("dataset",) if name in inspect.signature(task.options).parameters]
 
 
 def _description(task: type[Task]) -> str:
@@ -154,8 +171,9 @@ def _first_line(cls: type) -> str:
 
 
 def _group_titles(start: RunConfig) -> dict[str, str]:
+    is_sized = any(value is None for value in start.network.values())
     return {
-        "network": f"network: {start.model}",
+        "network": f"network: {start.model}{' (null: as the data have it)' if is_sized else ''}",
         "data": f"data: {get_task(start.task).dataset}",
         "training": f"training: defaults of {start.model} in preset {start.preset}",
     }

@@ -5,6 +5,7 @@ A run's settings come in three groups: ``network`` (the arguments of the model's
 in first, then a configuration file, then the command line, the later ones overriding the earlier.
 """
 
+import inspect
 import json
 import math
 import re
@@ -12,25 +13,41 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import yaml
 
 from eqlib.models import get_task
+from eqlib.models.training.presets import read_preset
+from eqlib.models.training.settings import GROUPS, check_groups, merge, read_yaml
 from eqlib.models.training.task import Task
 from eqlib.options import Schema, Settings, as_arguments, check_keys, complete
 from eqlib.usage import UsageError, unknown
 
-PRESETS = ("quick", "cpu", "gpu", "paper")
-GROUPS = ("network", "data", "training")
-
-Schedule = Literal["cosine", "constant"]
+Schedule = Literal["cosine", "constant", "step"]
 Precision = Literal["float32", "float64", "bfloat16", "float16"]
 Compile = Literal["no", "default", "reduce-overhead"]
 
+_OPEN = (None, "auto")
+"""Values of options that the data decide."""
 _IDENTITY = {"task": str, "model": str, "preset": str, "seed": int}
-_POSITIVE = ("epochs", "batch_size", "learning_rate", "clip_norm", "patience", "evaluate_every")
-_NOT_NEGATIVE = ("weight_decay", "warmup_epochs", "checkpoint_every", "workers")
+_POSITIVE = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "step_epochs",
+    "step_factor",
+    "clip_norm",
+    "patience",
+    "evaluate_every",
+)
+_NOT_NEGATIVE = (
+    "weight_decay",
+    "warmup_epochs",
+    "checkpoint_every",
+    "checkpoint_seconds",
+    "workers",
+)
 
 
 @dataclass(frozen=True)
@@ -43,15 +60,19 @@ class TrainingConfig:
         learning_rate: step size of the optimiser after the warm-up.
         weight_decay: decay of the weights per step, in units of the learning rate.
         warmup_epochs: epochs over which the learning rate rises linearly.
-        schedule: learning rate after the warm-up; cosine falls to zero at the last step.
+        schedule: learning rate after the warm-up; cosine falls to zero at the last step, step is
+            multiplied by step_factor every step_epochs epochs.
+        step_epochs: epochs between the falls of a learning rate that falls in steps.
+        step_factor: what such a learning rate is multiplied by.
         clip_norm: largest norm of the gradient of all weights together; null does not clip.
         ema_decay: decay per step of the averaged weights that are evaluated; null evaluates the
             weights themselves.
         patience: evaluations without a better validation measure after which training stops; null
             never stops early.
-        evaluate_every: epochs between evaluations on the validation data; each of them leaves a
-            checkpoint.
+        evaluate_every: epochs between evaluations on the validation data.
         checkpoint_every: steps between further checkpoints; 0 makes none.
+        checkpoint_seconds: an evaluation leaves no checkpoint while the last one is younger than
+            this; 0 leaves one at every evaluation.
         precision: floating-point type of the computation; bfloat16 and float16 keep the weights
             in float32.
         device: auto (CUDA where there is a GPU), cpu, cuda or cuda:N.
@@ -70,11 +91,14 @@ class TrainingConfig:
     weight_decay: float = 0.0
     warmup_epochs: float = 0.0
     schedule: Schedule = "cosine"
+    step_epochs: int = 50
+    step_factor: float = 0.5
     clip_norm: float | None = None
     ema_decay: float | None = None
     patience: int | None = None
     evaluate_every: int = 1
     checkpoint_every: int = 500
+    checkpoint_seconds: float = 0.0
     precision: Precision = "float32"
     device: str = "auto"
     threads: int | None = None
@@ -133,53 +157,12 @@ class RunConfig:
         return plain
 
 
-class Preset(NamedTuple):
-    """A preset as its YAML file states it."""
-
-    about: str
-    """What it is for, in a line."""
-    model: str | None
-    """The model to train when none is named."""
-    common: Settings
-    """Data and training settings of all models."""
-    models: Mapping[str, Settings]
-    """What single models add or override."""
-
-    def settings(self, model: str) -> Settings:
-        """Return the settings of one model."""
-        return _merge(self.common, self.models.get(model, {}))
-
-
-def preset_names(task: type[Task]) -> list[str]:
-    """Return the names of a task's presets, the four usual ones first."""
-    found = {path.stem for path in task.presets.glob("*.yaml")}
-    return [name for name in PRESETS if name in found] + sorted(found.difference(PRESETS))
-
-
-def read_preset(task: type[Task], name: str) -> Preset:
-    """Return a preset of a task.
-
-    Raises:
-        UsageError: there is no such preset, or its file is damaged or holds an unknown name.
-    """
-    names = preset_names(task)
-    if name not in names:
-        raise unknown(f"preset of {task.name}", name, names)
-    path = task.presets / f"{name}.yaml"
-    content = read_yaml(path)
-    check_keys(content, ("about", "model", "data", "training", "models"), str(path))
-    models = content.get("models", {})
-    check_keys(models, task.models, f"{path}: models")
-    check_groups(content, str(path))
-    for model, settings in models.items():
-        check_keys(settings, GROUPS, f"{path}: models.{model}")
-        check_groups(settings, f"{path}: models.{model}")
-    common = {group: content[group] for group in ("data", "training") if group in content}
-    return Preset(content.get("about", ""), content.get("model"), common, models)
-
-
 def make_config(
-    task: str, model: str | None = None, preset: str = "quick", seed: int = 0
+    task: str,
+    model: str | None = None,
+    preset: str = "quick",
+    seed: int = 0,
+    dataset: str | None = None,
 ) -> RunConfig:
     """Return the complete configuration that a preset gives.
 
@@ -188,15 +171,18 @@ def make_config(
         model: name of the model; None takes the preset's own choice.
         preset: name of the preset.
         seed: seed of all randomness.
+        dataset: the data set whose settings the preset gives; None takes the default one. It is no
+            part of the configuration for that.
 
     Raises:
         UsageError: a name is unknown, or the preset's file holds a wrong name or value.
     """
     task_class = get_task(task)
     base = read_preset(task_class, preset)
-    model = choose_model(task_class, model or base.model)
+    model = choose_model(task_class, model or base.default_model(dataset))
     config = RunConfig(task, model, preset, seed)
-    return override(config, base.settings(model), f"preset {preset} of {task_class.name}")
+    found = base.settings(model, dataset)
+    return override(config, found, f"preset {preset} of {task_class.name}")
 
 
 def override(config: RunConfig, settings: Settings, source: str = "") -> RunConfig:
@@ -213,10 +199,31 @@ def override(config: RunConfig, settings: Settings, source: str = "") -> RunConf
     base = config.to_dict()
     try:
         check_keys(settings, GROUPS, "settings")
-        merged = _merge({group: base[group] for group in GROUPS}, settings)
+        merged = merge({group: base[group] for group in GROUPS}, settings)
+        merged["network"] = dict.fromkeys(_open_names(config)) | merged["network"]
         return _with_values(config, complete(schema_of(config), merged))
     except UsageError as error:
         raise UsageError(f"{source}: {error}" if source else str(error)) from error
+
+
+def settle(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """Return a configuration in which the options that the data decide have a value.
+
+    Args:
+        config: the configuration; where it has a value already, this stays.
+        values: by name, among others those of the open options.
+    """
+    names = _open_names(config)
+    settled = {
+        name: values.get(name) if name in names and value in _OPEN else value
+        for name, value in config.network.items()
+    }
+    return replace(config, network=settled)
+
+
+def is_open(config: RunConfig) -> bool:
+    """Whether there are options without a value, which the data decide."""
+    return any(config.network.get(name) in _OPEN for name in _open_names(config))
 
 
 def schema_of(config: RunConfig) -> Schema:
@@ -280,7 +287,8 @@ def load_config(path: Path) -> RunConfig:
 
 def command_line(config: RunConfig) -> str:
     """Return the `eqlib train` command that trains this configuration from its preset."""
-    preset = make_config(config.task, config.model, config.preset, config.seed).to_dict()
+    dataset = config.data.get("dataset")
+    preset = make_config(config.task, config.model, config.preset, config.seed, dataset).to_dict()
     words = ["eqlib", "train", config.task, "--model", config.model]
     words += ["--preset", config.preset, "--seed", str(config.seed)]
     settings = config.to_dict()
@@ -305,40 +313,6 @@ def read_settings(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def check_groups(content: Mapping[str, Any], where: str) -> None:
-    """Raise a `UsageError` where a group of options is anything but names with values."""
-    for group in GROUPS:
-        if not isinstance(content.get(group, {}), Mapping):
-            raise UsageError(
-                f"{where}: {group}: expected names with values, got {content[group]!r}"
-            )
-
-
-def read_yaml(path: Path) -> Any:
-    """Return the content of a YAML file.
-
-    Raises:
-        UsageError: the file cannot be read or is not YAML.
-    """
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{path} is damaged or not YAML: {reason}") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads ``no`` as a word, as YAML 1.2 does: it is a mode of compilation."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [entry for entry in entries if first in "tTfF" or not entry[0].endswith(":bool")]
-    for first, entries in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
 def _with_values(config: RunConfig, values: Settings) -> RunConfig:
     """Return a configuration with these values, which are complete and in their declared types."""
     make_options(get_task(config.task), values["data"])
@@ -350,7 +324,8 @@ def _with_values(config: RunConfig, values: Settings) -> RunConfig:
     )
 
 
-def _merge(base: Settings, settings: Settings) -> dict[str, dict[str, Any]]:
-    """Return both settings together; where both have a value, the second's counts."""
-    groups = [*base, *(group for group in settings if group not in base)]
-    return {group: {**base.get(group, {}), **settings.get(group, {})} for group in groups}
+def _open_names(config: RunConfig) -> list[str]:
+    """Return the arguments of the network that the data decide where nobody does."""
+    task = get_task(config.task)
+    arguments = inspect.signature(task.models[config.model]).parameters
+    return [name for name in task.sized if name in arguments]

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -12,6 +12,15 @@ from torch.utils.data import DataLoader
 from eqlib.models.training.task import Batch, Dataset
 
 Indices = Int[Tensor, "_"]
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """What a batch may hold beside tensors: anything that moves between devices."""
+
+    def to(self, device: torch.device) -> Any:
+        """Return the same on a device."""
+        ...
 
 
 class InMemory:
@@ -44,15 +53,15 @@ class InMemory:
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """Return the batch on a device, floating tensors in ``dtype`` and all else as it is."""
-    return {
-        name: value.to(
-            device, dtype if value.is_floating_point() else value.dtype, non_blocking=True
-        )
-        if isinstance(value, Tensor)
-        else value
-        for name, value in batch.items()
-    }
+    """Return the batch on a device, floating tensors in ``dtype``, numbers as they are."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            floating = value.is_floating_point()
+            return value.to(device, dtype if floating else value.dtype, non_blocking=True)
+        return value.to(device) if isinstance(value, Movable) else value
+
+    return {name: moved(value) for name, value in batch.items()}
 
 
 def derive_seed(purpose: str, *numbers: int) -> int:

@@ -5,11 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from eqlib.models.training.checkpoint import Checkpoint, newest_checkpoint
-from eqlib.models.training.config import RunConfig, load_config, save_config
+from eqlib.models.training.config import RunConfig, load_config, save_config, settle
 from eqlib.models.training.files import explain_failure
 from eqlib.models.training.progress import say
 
-FREE_ON_RESUME = ("device", "threads", "workers", "compile", "checkpoint_every", "tensorboard")
+FREE_ON_RESUME = (
+    "device",
+    "threads",
+    "workers",
+    "compile",
+    "checkpoint_every",
+    "checkpoint_seconds",
+    "tensorboard",
+)
 """Training options that say how to compute, not what: they may change when a run continues."""
 
 
@@ -34,7 +42,8 @@ def check_folder(config: RunConfig, run: Path, resume: bool) -> None:
         raise FileExistsError(
             f"{run} holds a run already: continue it with --resume or choose another --out"
         )
-    old, new = (_decisive(c) for c in (load_config(run / "config.yaml"), config))
+    saved = load_config(run / "config.yaml")
+    old, new = (_decisive(c) for c in (saved, settle(config, saved.network)))
     changed = sorted(key for key in old | new if old.get(key) != new.get(key))
     if changed:
         listed = ", ".join(f"{key} ({old.get(key)} -> {new.get(key)})" for key in changed)

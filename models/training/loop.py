@@ -99,8 +99,7 @@ class Trainer:
                 self._train_step(indices, batch)
                 if self._evaluation_due():
                     self._evaluate(metrics)
-                    self.save()
-                elif self._checkpoint_due():
+                if self._checkpoint_due():
                     self.save()
                 if progress.due() or self._finished():
                     progress.show(self.at.step, self._status())
@@ -178,7 +177,7 @@ class Trainer:
                 f"the validation {self.task.selection} is {measure} after step {at.step}: "
                 "lower the learning rate, clip the gradient (clip_norm) or check the data"
             )
-        if measure < at.best:
+        if measure < at.best or self.task.keeps_last:
             at.best, at.best_step = measure, at.step
             self.best = weights_of(model)
         row = {
@@ -186,6 +185,7 @@ class Trainer:
             "epoch": at.step / self.epoch_steps,
             "train_loss": loss,
             **{f"valid_{name}": value for name, value in valid.items()},
+            **self._followed(),
             "learning_rate": self.optimizer.rate(at.step - 1),
             "gradient_norm": norm,
             "seconds": round(seconds, 3),
@@ -198,12 +198,28 @@ class Trainer:
         self.model.train()
         at.evaluated = self._clock()
 
+    def _followed(self) -> Row:
+        """Return the test measures of a task that records them all along."""
+        if not self.task.follows_test:
+            return {}
+        model, test = self.optimizer.evaluated, self.splits.test
+        found = evaluate_split(self.task, model, test, self.config, self.processes)
+        return {f"test_{name}": value for name, value in found.items()}
+
     def _evaluation_due(self) -> bool:
         return self.at.step % self.evaluation_steps == 0 or self.at.step == self.total_steps
 
     def _checkpoint_due(self) -> bool:
         every = self.config.checkpoint_every
-        return every > 0 and self.at.step % every == 0
+        if self._finished() or (every > 0 and self.at.step % every == 0):
+            return True
+        return self._evaluation_due() and self._old_enough()
+
+    def _old_enough(self) -> bool:
+        """Whether the last checkpoint is old enough for another; the main process decides."""
+        young = self._clock() - self.at.seconds < self.config.checkpoint_seconds
+        flag = torch.tensor([float(self.processes.is_main and not young)])
+        return bool(self.processes.total(flag.to(self.processes.device)))
 
     def _finished(self) -> bool:
         if self.at.step == self.total_steps:

@@ -5,7 +5,7 @@ import json
 import math
 import shlex
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,12 +91,13 @@ def dataset_checksum(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def write_report(out: Path, report: Report) -> None:
+def write_report(out: Path, report: Report, page: str | None = None) -> None:
     """Write ``report.md`` and, last and atomically, ``report.json``: its presence ends a run.
 
     Args:
         out: the run's folder.
         report: the figures, with at least the keys `REQUIRED`.
+        page: the text of ``report.md``; None writes the usual one.
 
     Raises:
         KeyError: a required key is missing.
@@ -107,7 +108,8 @@ def write_report(out: Path, report: Report) -> None:
         raise KeyError(f"the report lacks {', '.join(missing)}")
     pictures = [name for name in PICTURES if (out / name).exists()]
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-    write_durably(out / "report.md", report_page(report, pictures).encode())
+    page = report_page(report, pictures) if page is None else page
+    write_durably(out / "report.md", page.encode())
     write_durably(out / "report.json", text.encode())
 
 
@@ -132,7 +134,7 @@ def report_page(report: Report, pictures: Iterable[str] = ()) -> str:
         markdown_table(["dtype", "error"], symmetry),
         "## How it was made",
         f"```sh\n{report['command']}\n```",
-        markdown_table(["", ""], _circumstances(report)),
+        markdown_table(["", ""], circumstances(report)),
         *(f"![{PICTURES[name]}]({name})\n\n*{PICTURES[name]}.*" for name in pictures),
     ]
     return "\n\n".join(sections) + "\n"
@@ -142,14 +144,15 @@ def read_reports(runs: Sequence[Path]) -> list[dict[str, Any]]:
     """Return the reports of runs.
 
     Args:
-        runs: run folders, folders of run folders at any depth, or report files.
+        runs: run folders, folders of run folders at any depth, or report files. The parts of a
+            cross-validation are left out, unless they are named themselves.
 
     Raises:
         UsageError: a path holds no report, or a report is damaged.
     """
     files: dict[Path, None] = {}
     for run in runs:
-        found = [run] if run.is_file() else sorted(run.rglob("report.json"))
+        found = [run] if run.is_file() else sorted(_reports_below(run))
         if not found:
             reason = "no finished run in it" if run.exists() else "no such file or folder"
             raise UsageError(f"{run}: {reason}")
@@ -212,7 +215,15 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
-def _circumstances(report: Report) -> list[list[str]]:
+def _reports_below(folder: Path) -> Iterator[Path]:
+    """Yield the reports in a folder, without those of runs that are parts of another."""
+    for path in folder.rglob("report.json"):
+        part = path.parent
+        if part == folder or not (part.parent / "config.yaml").exists():
+            yield path
+
+
+def circumstances(report: Report) -> list[list[str]]:
     """Return what a reader wants to know of a run beside its results, as rows of a table."""
     names = {
         "parameters": "parameters",

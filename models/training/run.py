@@ -1,37 +1,24 @@
-"""From a configuration to a report: load, build, fit, select, test, draw."""
+"""From a configuration to a report, and from a run's folder to its network."""
 
 import json
-import statistics
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from eqlib.models import get_task
 from eqlib.models.training.checkpoint import CheckpointError
-from eqlib.models.training.config import RunConfig, command_line, load_config, override
-from eqlib.models.training.data import InMemory, derive_seed, to_device
+from eqlib.models.training.config import RunConfig, is_open, load_config, override, settle
 from eqlib.models.training.distributed import Processes, join_processes
-from eqlib.models.training.files import explain_failure
-from eqlib.models.training.folder import (
-    check_folder,
-    is_finished,
-    newest_of_run,
-    prepare_folder,
-)
-from eqlib.models.training.loop import Trainer, evaluate_split, float_dtype
-from eqlib.models.training.metrics import read_rows
-from eqlib.models.training.plots import draw_curves
+from eqlib.models.training.folder import check_folder, is_finished, newest_of_run
+from eqlib.models.training.folds import cross_validate, wants_folds
+from eqlib.models.training.loop import evaluate_split
+from eqlib.models.training.procedure import Job, build_model, carry_out, make_task
 from eqlib.models.training.progress import say
-from eqlib.models.training.report import dataset_checksum, versions, write_report
-from eqlib.models.training.task import Batch, Splits, Task
-
-TIMED_FORWARDS = 30
+from eqlib.models.training.single import place, train_once
+from eqlib.models.training.task import Task
 
 
 class LoadedRun(NamedTuple):
@@ -68,7 +55,10 @@ def train(
             say(f"{out} is finished: nothing is left to do")
         else:
             processes.barrier()
-            _train(config, out, data_dir, processes)
+            task = make_task(config, data_dir)
+            job = Job(_settled(config, task), config, out, task, processes)
+            usual = cross_validate if wants_folds(task) else train_once
+            carry_out(job, task.procedure() or usual)
             processes.barrier()
     return json.loads((out / "report.json").read_text())
 
@@ -90,7 +80,7 @@ def evaluate(
     with join_processes(config.training.device) as processes:
         model.to(processes.device)
         with processes.main_first():
-            test = _place(task.load(), config, processes).test
+            test = place(task.prepare(task.load(), model), config, processes).test
         return evaluate_split(task, model, test, config.training, processes)
 
 
@@ -112,10 +102,15 @@ def load_model(
     run = Path(run)
     config = load_config(run / "config.yaml")
     checkpoint = newest_of_run(run)
+    if config.data.get("folds") is not None:
+        raise ValueError(
+            f"{run} holds a cross-validation, one run in each of its folders fold-K-RULE: name one "
+            "of them"
+        )
     if checkpoint is None:
         raise CheckpointError(f"{run} holds no checkpoint yet: train longer, then try again")
-    task = _make_task(config, data_dir)
-    model = _make_model(task, config)
+    task = make_task(config, data_dir)
+    model = build_model(task, config)
     model.load_state_dict(checkpoint.best if which == "best" else checkpoint.model)
     return LoadedRun(model.eval(), task, config)
 
@@ -133,107 +128,6 @@ def _own_state(config: RunConfig, processes: Processes) -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
-def _train(config: RunConfig, out: Path, data_dir: Path | str | None, processes: Processes) -> None:
-    """Carry out a run whose folder has been found fit for it."""
-    about = {"command": command_line(config), "versions": versions(), "config": config.to_dict()}
-    task = _make_task(config, data_dir)
-    model = _make_model(task, config)  # a wrong option fails before anything is written
-    if processes.is_main:
-        prepare_folder(config, out)
-    with processes.main_first():
-        loaded = task.load()
-    splits = _place(loaded, config, processes)
-    model.to(processes.device)
-    trainer = Trainer(task, model, splits, config, processes, out, about)
-    checkpoint = newest_of_run(out)
-    if checkpoint:
-        say(f"continuing {out} from step {checkpoint.step}")
-        trainer.restore(checkpoint)
-    trainer.fit()
-
-    model = trainer.optimizer.evaluated
-    model.load_state_dict(trainer.best)
-    valid, test = (
-        evaluate_split(task, model, split, config.training, processes)
-        for split in (splits.valid, splits.test)
-    )
-    if processes.is_main:
-        figures = {"valid": valid, "test": test, "data_checksum": dataset_checksum(loaded.test)}
-        report = _report(trainer, model) | figures | about
-        advice = "the training is done; make room or mend the permissions, then resume"
-        with explain_failure(f"the pictures and the report in {out}", advice):
-            _draw(trainer, model)
-            write_report(out, report)
-
-
-def _report(trainer: Trainer, model: nn.Module) -> dict[str, Any]:
-    """Return what is to be known of a finished run beside its validation and test measures."""
-    task, run, at = trainer.task, trainer.run, trainer.at
-    device, dtype = trainer.processes.device, float_dtype(run.training)
-    test = trainer.splits.test
-    return {
-        "task": task.name,
-        "dataset": task.dataset,
-        "model": run.model,
-        "preset": run.preset,
-        "seed": run.seed,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-        "processes": trainer.processes.size,
-        "epochs": at.step / trainer.epoch_steps,
-        "best_epoch": at.best_step / trainer.epoch_steps,
-        "seconds": round(at.seconds, 1),
-        "equivariance": task.equivariance(model, test),
-        "forward_ms": round(forward_ms(model, to_device(task.example(test), device, dtype)), 3),
-    }
-
-
-def _draw(trainer: Trainer, model: nn.Module) -> None:
-    """Draw the pictures of a run, or say how to get them."""
-    if not find_spec("matplotlib"):
-        say("no pictures are drawn: matplotlib is missing; `pip install eqlib[plot]` adds it")
-        return
-    task, run, out = trainer.task, trainer.run, trainer.folder
-    task.picture(model, trainer.splits.test, out / "predictions.png")
-    title = f"{task.name}: {run.model}, preset {run.preset}, seed {run.seed}"
-    draw_curves(read_rows(out), task.selection, title, out / "curves.png")
-
-
-@torch.no_grad()
-def forward_ms(model: nn.Module, example: Batch) -> float:
-    """Return the median time of a forward pass in milliseconds, after a warm-up."""
-    on_gpu = next(model.parameters()).is_cuda
-    times = []
-    for _ in range(TIMED_FORWARDS + 5):
-        start = time.perf_counter()
-        model(**example)
-        if on_gpu:
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(times[5:])
-
-
-def _make_task(config: RunConfig, data_dir: Path | str | None) -> Task:
-    task = get_task(config.task)
-    return task(task.options(**config.data), None if data_dir is None else Path(data_dir))
-
-
-def _make_model(task: Task, config: RunConfig) -> nn.Module:
-    """Build the network with the weights that the seed decides."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed("weights", config.seed))
-        model = task.models[config.model](**config.network)
-    return model.to(float_dtype(config.training))
-
-
-def _place(splits: Splits, config: RunConfig, processes: Processes) -> Splits:
-    """Move data that is held in memory to the device, unless worker processes read it."""
-    for name, split in splits._asdict().items():
-        if len(split) == 0:
-            raise ValueError(f"the {name} split of {config.task} is empty; it needs an item")
-    if config.training.workers:
-        return splits
-    device, dtype = processes.device, float_dtype(config.training)
-    placed = (split.to(device, dtype) if isinstance(split, InMemory) else split for split in splits)
-    return Splits(*placed)
+def _settled(config: RunConfig, task: Task) -> RunConfig:
+    """Return the configuration with the sizes that the data decide."""
+    return settle(config, task.network_options(config.network)) if is_open(config) else config

@@ -11,14 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eqlib.models.training.command import TrainCommand, parse_train
-from eqlib.models.training.config import GROUPS, check_groups, load_config, read_yaml
+from eqlib.models.training.command import SHORT_OPTIONS, TrainCommand, parse_train
+from eqlib.models.training.config import load_config, settle
 from eqlib.models.training.folder import is_finished
 from eqlib.models.training.progress import say
+from eqlib.models.training.settings import GROUPS, check_groups, read_yaml
 from eqlib.options import as_arguments, check_keys
 from eqlib.usage import UsageError
 
-_TRAIN_OPTIONS = ("model", "preset", "config", "seed", "out", "data_dir", "dataset")
+_TRAIN_OPTIONS = ("model", "preset", "config", "seed", "out", "data_dir", *SHORT_OPTIONS)
 _POLL_SECONDS = 0.1
 
 
@@ -36,7 +37,8 @@ class PlannedRun(NamedTuple):
         """Whether the folder holds the report of this very run."""
         out = self.command.out
         try:
-            return is_finished(out) and load_config(out / "config.yaml") == self.command.config
+            saved = load_config(out / "config.yaml") if is_finished(out) else None
+            return saved is not None and settle(self.command.config, saved.network) == saved
         except UsageError:
             return False  # starting the run tells what is wrong with its folder
 

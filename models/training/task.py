@@ -3,13 +3,17 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-Batch = dict[str, Tensor]
+if TYPE_CHECKING:
+    from eqlib.models.training.procedure import Procedure
+
+Batch = dict[str, Any]
+"""Tensors by name, and what else moves between devices, such as a plan."""
 
 
 @runtime_checkable
@@ -47,6 +51,7 @@ class Task(ABC):
     Args:
         options: an instance of the class's `options` dataclass; None takes its defaults.
         data_dir: folder for downloaded or generated data; None takes the user's cache folder.
+        seed: that of the run, for what the task itself draws, such as a validation split.
     """
 
     name: ClassVar[str]
@@ -59,12 +64,53 @@ class Task(ABC):
     """Dataclass of the data options."""
     presets: ClassVar[Path]
     """Folder of the presets ``quick.yaml``, ``cpu.yaml``, ``gpu.yaml`` and ``paper.yaml``."""
-    selection: ClassVar[str] = "mse"
+    score: ClassVar[str] = "accuracy"
+    """The measure that a cross-validation reports; higher is better."""
+    sized: ClassVar[tuple[str, ...]] = ()
+    """Arguments of networks that the data decide; see `network_options`."""
+    selection: str = "mse"
     """The validation measure that selects the checkpoint; lower is better."""
+    keeps_last: bool = False
+    """Whether nothing is selected: the weights of the last evaluation are kept."""
+    follows_test: bool = False
+    """Whether the test measures are recorded at every evaluation too; they select nothing."""
 
-    def __init__(self, options: Any = None, data_dir: Path | None = None) -> None:
+    def __init__(self, options: Any = None, data_dir: Path | None = None, seed: int = 0) -> None:
         self.settings = type(self).options() if options is None else options
-        self.data_dir = data_dir
+        self.data_dir, self.seed = data_dir, seed
+
+    @property
+    def data_name(self) -> str:
+        """Name of the data set that the options choose."""
+        return self.dataset
+
+    def procedure(self) -> "Procedure | None":
+        """Return what takes the place of the usual run, or None."""
+        return None
+
+    def facts(self, splits: Splits) -> dict[str, Any]:
+        """Return what the report of a cross-validation says of the data.
+
+        The score of a constant answer may be among it as ``majority``.
+
+        Args:
+            splits: those of a fold, as `prepare` returned them.
+        """
+        return {}
+
+    def network_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of networks that the data decide, such as the number of classes.
+
+        They hold for those arguments named in `sized` that are open: null, or ``auto``.
+
+        Args:
+            given: the arguments of the network as configured.
+        """
+        return {}
+
+    def prepare(self, splits: Splits, model: nn.Module) -> Splits:
+        """Return the data with what a network would otherwise compute anew for each batch."""
+        return splits
 
     @abstractmethod
     def load(self) -> Splits:

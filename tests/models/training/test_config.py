@@ -15,10 +15,9 @@ from eqlib.models.training.config import (
     load_config,
     make_config,
     override,
-    preset_names,
-    read_preset,
     save_config,
 )
+from eqlib.models.training.presets import preset_names, read_preset
 from eqlib.usage import UsageError
 from tests.models.training.vectors import Vectors
 
@@ -55,8 +54,9 @@ def test_every_preset_of_every_reference_task_is_sound():
     for task in list(TASKS):
         for preset in preset_names(get_task(task)):
             assert read_preset(get_task(task), preset).about
-            for model in get_task(task).models:
-                make_config(task, model, preset)
+            for dataset in (None, *read_preset(get_task(task), preset).datasets):
+                for model in get_task(task).models:
+                    make_config(task, model, preset, dataset=dataset)
 
 
 def test_preset_gives_a_complete_configuration():
@@ -312,7 +312,7 @@ def test_help_shows_models_presets_and_defaults(capsys):
         "--network.bias {true,false}",
         "--data.train INT training vectors (default: 6)",
         "--training.epochs INT passes over the training data (default: 1)",
-        "--training.schedule {cosine,constant}",
+        "--training.schedule {cosine,constant,step}",
     ):
         assert part in text
     assert "--network.width" not in text

@@ -32,6 +32,17 @@ def test_learning_rate_warms_up_and_then_follows_its_schedule(step, schedule, ex
     assert rate == pytest.approx(expected, abs=1e-15)
 
 
+def test_learning_rate_falls_in_steps_counted_from_the_start():
+    rates = [learning_rate(step, 1.0, 2, 9, "step", stair=3, factor=0.1) for step in range(9)]
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01])
+
+
+def test_learning_rate_falls_every_so_many_epochs():
+    config = TrainingConfig(schedule="step", step_epochs=1, learning_rate=1.0)
+    optimizer = Optimizer(nn.Linear(3, 2), config, epoch_steps=10, device=CPU)
+    assert [optimizer.rate(step) for step in (0, 9, 10, 20)] == [1.0, 1.0, 0.5, 0.25]
+
+
 def test_learning_rate_is_never_zero_during_training():
     rates = [learning_rate(step, 1.0, 0, 5, "cosine") for step in range(5)]
     assert rates[0] == 1.0

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from eqlib.models.training import CheckpointError, evaluate, load_model, train
-from eqlib.models.training import run as module
+from eqlib.models.training import single as module
 from eqlib.models.training.loop import Trainer
 from eqlib.models.training.report import dataset_checksum
 from tests.models.training.processes import final_hashes, in_child
