@@ -1,11 +1,18 @@
 """Graph separation: pairs of graphs that message passing cannot tell apart."""
 
-from eqlib.models.graphs.data import DataOptions, exp_classify, load
-from eqlib.models.graphs.graph6 import decode_graph6, encode_graph6, read_graph6
+from eqlib.models.graphs.data import (
+    DataOptions,
+    Graphs,
+    decode_graph6,
+    encode_graph6,
+    exp_classify,
+    load,
+    read_folds,
+    read_graph6,
+    read_tu,
+)
 from eqlib.models.graphs.networks import FAGIN, FAMLP, GAGIN, GIN, MLP, FrameAveraged
-from eqlib.models.graphs.ragged import Graphs
 from eqlib.models.graphs.task import GraphSeparation
-from eqlib.models.graphs.tu import read_folds, read_tu
 
 __all__ = [
     "FAGIN",

@@ -1,10 +1,11 @@
-"""The picture of a trained graph network: a pair of graphs, and what is predicted for all pairs."""
+"""The picture of a trained graph network: pairs of graphs, or what becomes of each class."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from eqlib.models.training import Batch
@@ -44,6 +45,51 @@ def draw_pairs(graphs: Batch, probability: Float[Tensor, "copies graphs"], path:
     plane.set_xlim(-0.03, 1.03)
     plane.set_ylim(-0.03, 1.03)
     plane.set_box_aspect(1)
+    figure.savefig(path, dpi=110)
+
+
+def draw_classes(
+    labels: Int[Tensor, "graphs"], chance: Float[Tensor, "graphs classes"], path: Path
+) -> None:
+    """Draw how many graphs of each class are taken for which, and how sure the network is.
+
+    Args:
+        labels: class of each graph.
+        chance: predicted probability of each class.
+        path: the PNG to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    matrix, curve = figure.subplots(1, 2)
+    classes = chance.shape[1]
+    table = torch.zeros(classes, classes, dtype=torch.int64)
+    pairs = torch.stack([labels, chance.argmax(1)])
+    table.index_put_((pairs[0], pairs[1]), torch.ones_like(labels), accumulate=True)
+    counts = table.numpy()
+    matrix.imshow(counts, cmap="Blues", vmin=0)
+    for (row, column), count in np.ndenumerate(counts):
+        dark = count > 0.6 * counts.max()
+        colour = "white" if dark else "black"
+        matrix.text(column, row, str(count), ha="center", va="center", color=colour)
+    right = int(counts.trace())
+    matrix.set(
+        xlabel="predicted class",
+        ylabel="class",
+        xticks=range(classes),
+        yticks=range(classes),
+        title=f"{right} of {len(labels)} test graphs right",
+    )
+    for label in range(classes):
+        given = chance[labels == label, label].sort().values
+        place = (torch.arange(len(given)) + 0.5) / max(len(given), 1)
+        curve.plot(place, given, marker=".", label=f"class {label}, {len(given)} graphs")
+    curve.axhline(1 / classes, color="grey", linewidth=0.7)
+    curve.set(xlabel="graphs, least certain first", ylabel="probability of their class")
+    curve.set_ylim(-0.03, 1.03)
+    curve.legend(frameon=False)
     figure.savefig(path, dpi=110)
 
 

@@ -10,8 +10,9 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -19,26 +20,21 @@ from torch import Tensor, nn
 
 from eqlib.geometry import segment_sum
 from eqlib.models.graphs.data import COPIES, SOURCES, load
-from eqlib.models.graphs.networks import FAGIN, FAMLP, GAGIN, GIN, MLP, FrameAveraged
+from eqlib.models.graphs.data.ragged import Graphs, relabel, relabellings
+from eqlib.models.graphs.networks import GIN, FrameAveraged
 from eqlib.models.graphs.networks.base import GraphNetwork, RaggedGraphs
 from eqlib.models.graphs.networks.framed import Copies
-from eqlib.models.graphs.ragged import Graphs, relabel, relabellings
+from eqlib.models.graphs.variants import VARIANTS, check_variants
 from eqlib.models.training.data import derive_seed
 from eqlib.models.training.report import markdown_table
 from eqlib.options import make_parser, parse_arguments
 from eqlib.usage import UsageError, unknown
 
-MODELS: dict[str, type[GraphNetwork]] = {
-    "gin": GIN,
-    "mlp": MLP,
-    "fa_mlp": FAMLP,
-    "fa_gin": FAGIN,
-    "ga_gin": GAGIN,
-}
 EXACT = 40_320  # orders of eight nodes
 OUTPUTS, WIDTH, LAYERS = 10, 32, 4
 CHECKED = 50  # graphs that are relabelled
 _BLOCK = 512
+_PAIRS = 2**17  # pairs of nodes that networks without frames see at once
 
 Embeddings = Float[Tensor, "networks graphs outputs"]
 
@@ -84,7 +80,7 @@ def count_pairs(
         name: of the data set D; the pairs of ``exp`` are its graphs 2p and 2p + 1, those of
             others are all pairs.
         graphs: the data set.
-        model: one of `MODELS`.
+        model: one of `VARIANTS`.
         networks: number of networks with random weights.
         samples: orders drawn for each graph that has too many to average over all.
         threshold: the smallest difference that counts.
@@ -128,7 +124,8 @@ def embed(networks: Sequence[GraphNetwork], graphs: RaggedGraphs) -> tuple[Embed
     """Return the outputs of networks of one kind, and words on what each is averaged over."""
     first = networks[0]
     if not isinstance(first, FrameAveraged):
-        return torch.stack([network.predict(graphs, None) for network in networks]), "none"
+        parts = [_embed_plainly(networks, part) for part in split(graphs)]
+        return torch.cat(parts, 1), "none"
     copies = first.copies(graphs)
     about = f"{len(copies.graph):,} orders"
     if first.limit:
@@ -178,6 +175,37 @@ def merge_equal_copies(copies: Copies) -> Copies:
     return copies._replace(graphs=kept, graph=different[:, 0], weights=weights)
 
 
+def write_counts(path: Path, counts: Sequence[Count]) -> None:
+    """Write counts to a file of JSON, in the place of older ones of the same networks."""
+    older = json.loads(path.read_text()) if path.exists() else []
+    new = [(count.dataset, count.model) for count in counts]
+    rows = [row for row in older if (row["dataset"], row["model"]) not in new]
+    rows += [count._asdict() for count in counts]
+    path.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def split(graphs: RaggedGraphs, pairs: int = _PAIRS) -> list[RaggedGraphs]:
+    """Return a batch in parts, each with so many pairs of nodes, or of one graph.
+
+    Args:
+        graphs: the batch, whose edges are sorted by graph.
+        pairs: sum of squared numbers of nodes of a part.
+    """
+    sizes = torch.bincount(graphs.batch, minlength=graphs.num_graphs)
+    part = (sizes.square().cumsum(0) - 1).clamp(min=0) // pairs
+    bounds = [0, *(part.diff().nonzero()[:, 0] + 1).tolist(), graphs.num_graphs]
+    edge_graph = graphs.batch[graphs.edge_index[0]].contiguous()
+    found = []
+    for first, last in pairwise(bounds):
+        limits = torch.tensor([first, last])
+        nodes = slice(*torch.searchsorted(graphs.batch, limits).tolist())
+        edges = slice(*torch.searchsorted(edge_graph, limits).tolist())
+        edge_index = graphs.edge_index[:, edges] - nodes.start
+        batch = graphs.batch[nodes] - first
+        found.append(RaggedGraphs(graphs.x[nodes], edge_index, batch, last - first))
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the counts that a command line asks for and return the exit code."""
     parser = make_parser(
@@ -187,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--dataset", metavar="NAME", help=f"one of {', '.join(SOURCES)}")
     parser.add_argument(
-        "--model", nargs="+", default=list(MODELS), metavar="MODEL", help=f"{', '.join(MODELS)}"
+        "--model", nargs="+", default=list(VARIANTS), metavar="MODEL", help=", ".join(VARIANTS)
     )
     parser.add_argument("--networks", type=int, default=10, help="networks with random weights")
     parser.add_argument("--samples", type=int, default=16, help="orders drawn for large frames")
@@ -195,7 +223,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights")
     parser.add_argument("--search", action="store_true", help="frames of a search, not samples")
     parser.add_argument("--data-dir", metavar="DIR", help="folder of the data")
-    parser.add_argument("--out", metavar="FILE", help="JSON file to write the counts to")
+    parser.add_argument(
+        "--out", metavar="FILE", help="JSON file to write the counts to; it keeps those of others"
+    )
     try:
         given = parse_arguments(parser, sys.argv[1:] if arguments is None else list(arguments))
         _check(given.dataset, given.model)
@@ -203,8 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = (given.networks, given.samples, given.threshold, given.seed, given.search)
         counts = [count_pairs(given.dataset, graphs, model, *options) for model in given.model]
         if given.out:
-            rows = [count._asdict() for count in counts]
-            Path(given.out).write_text(json.dumps(rows, indent=2) + "\n")
+            write_counts(Path(given.out), counts)
     except (OSError, ValueError) as error:
         print(f"separation: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
@@ -215,28 +244,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _check(dataset: str | None, models: Sequence[str]) -> None:
     if dataset not in SOURCES:
         raise unknown("dataset", dataset, SOURCES)
-    for model in models:
-        if model not in MODELS:
-            raise unknown("model", model, MODELS)
+    check_variants(models)
 
 
 def _make(model: str, nodes: int, types: int, samples: int, seed: int, index: int) -> GraphNetwork:
     """Return a network with random weights in float64, in evaluation mode."""
-    options: dict[str, Any] = {"node_types": types, "outputs": OUTPUTS, "width": WIDTH}
-    options["layers"] = LAYERS
-    if model != "gin":
-        options["nodes"] = nodes
-    if issubclass(MODELS[model], FrameAveraged):
-        options["samples"] = samples
+    sizes = {"node_types": types, "outputs": OUTPUTS, "width": WIDTH, "layers": LAYERS}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed("separation", seed, index))
-        network = MODELS[model](**options).double().eval()
+        network = VARIANTS[model].create(nodes=nodes, samples=samples, **sizes).eval()
         for part in network.modules():
             if isinstance(part, GIN):
                 # Zero, the value before training, would mix up a node and its neighbours: graphs
                 # whose matrices A + I differ by an automorphism only would look the same.
                 nn.init.uniform_(part.epsilon)
     return network
+
+
+def _embed_plainly(networks: Sequence[GraphNetwork], graphs: RaggedGraphs) -> Embeddings:
+    """Return the outputs of networks without frames, which share one plan."""
+    plan = networks[0].make_plan(graphs.edge_index, graphs.batch, graphs.num_graphs)
+    graphs = graphs._replace(plan=plan)
+    return torch.stack([network.predict(graphs, None) for network in networks])
 
 
 def _ragged(batch: dict[str, Tensor]) -> RaggedGraphs:

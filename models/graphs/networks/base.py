@@ -1,12 +1,16 @@
 """What all graph networks share: their inputs, the checks on them, and their signature."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from eqlib.geometry._checks import graph_sizes
+from eqlib.models.graphs.networks.plans import PlanOptions, check_decided, check_plan, make_plan
+from eqlib.subgraph import SubgraphPlan
 from eqlib.symmetry import (
     BatchIndex,
     EdgeIndex,
@@ -15,6 +19,7 @@ from eqlib.symmetry import (
     Scalar,
     Signature,
 )
+from eqlib.usage import unknown
 
 SIGNATURE = Signature(
     Permutations(),
@@ -34,6 +39,7 @@ class RaggedGraphs(NamedTuple):
     edge_index: Int[Tensor, "2 edges"]
     batch: Int[Tensor, "nodes"]
     num_graphs: int
+    plan: SubgraphPlan | None = None
 
     @property
     def place(self) -> Int[Tensor, "nodes"]:
@@ -45,6 +51,9 @@ class RaggedGraphs(NamedTuple):
 
 class GraphNetwork(nn.Module, ABC):
     """Map graphs with typed nodes to one row of numbers each."""
+
+    plan_options: PlanOptions | None = None
+    """Which subgraphs the network sees; None for networks that see none."""
 
     @property
     def signature(self) -> Signature:
@@ -58,6 +67,7 @@ class GraphNetwork(nn.Module, ABC):
         batch: Int[Tensor, "nodes"] | None = None,
         num_graphs: int | None = None,
         classes: Int[Tensor, "nodes"] | None = None,
+        plan: SubgraphPlan | None = None,
     ) -> Float[Tensor, "graphs outputs"]:
         """Return one row of outputs for each graph.
 
@@ -68,10 +78,13 @@ class GraphNetwork(nn.Module, ABC):
             num_graphs: number of graphs; None counts up to the last one that has a node.
             classes: those of `eqlib.frames.node_classes`, to compute them once and not in every
                 pass; networks without frames take no notice of them.
+            plan: the subgraphs that `make_plan` finds, likewise; networks that see none take no
+                notice of it.
 
         Raises:
             TypeError: an input does not consist of integers.
-            ValueError: shapes disagree.
+            ValueError: shapes disagree, the batch is not sorted, an edge leaves its graph, or the
+                plan is of other graphs. Values are read on the CPU alone.
         """
         if batch is None:
             batch = torch.zeros_like(x)
@@ -79,7 +92,30 @@ class GraphNetwork(nn.Module, ABC):
         _check(x, edge_index, batch, classes)
         if num_graphs is None:
             num_graphs = int(batch[-1]) + 1 if len(batch) else 0
-        return self.predict(RaggedGraphs(x, edge_index, batch, num_graphs), classes)
+        _check_values(edge_index, batch, num_graphs)
+        if self.plan_options is None:
+            plan = None
+        elif plan is None:
+            check_decided(self.plan_options)
+            plan = self.make_plan(edge_index, batch, num_graphs)
+        else:
+            check_plan(plan, len(batch), num_graphs)
+        return self.predict(RaggedGraphs(x, edge_index, batch, num_graphs, plan), classes)
+
+    def make_plan(
+        self,
+        edge_index: Int[Tensor, "2 edges"],
+        batch: Int[Tensor, "nodes"],
+        num_graphs: int,
+    ) -> SubgraphPlan | None:
+        """Return the subgraphs that the network sees of these graphs, if it sees any.
+
+        A plan depends on the graphs alone, and that of a few of many graphs is a part of theirs
+        (``plan.select``): it is to be made once for a data set.
+        """
+        if self.plan_options is None:
+            return None
+        return make_plan(self.plan_options, edge_index, batch, num_graphs)
 
     @abstractmethod
     def predict(
@@ -104,3 +140,45 @@ def _check(x: Tensor, edge_index: Tensor, batch: Tensor, classes: Tensor | None)
                 f"{name}: got shape {tuple(value.shape)}, expected {tuple(x.shape[:1])}: "
                 "one entry for each node of all graphs"
             )
+
+
+def _check_values(edge_index: Tensor, batch: Tensor, num_graphs: int) -> None:
+    """Raise unless nodes are sorted by graph and edges stay in theirs; read on the CPU alone."""
+    if batch.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    graph_sizes(batch, num_graphs)
+    if edge_index.numel() == 0:
+        return
+    low, high = int(edge_index.min()), int(edge_index.max())
+    if low < 0 or high >= len(batch):
+        raise ValueError(
+            f"edge_index: has entries from {low} to {high}, expected 0 to {len(batch) - 1}: "
+            "the nodes are counted over all graphs of the batch"
+        )
+    source, target = batch[edge_index]
+    if not torch.equal(source, target):
+        edge = int((source != target).nonzero()[0])
+        raise ValueError(
+            f"edge_index: edge {edge} leads from graph {int(source[edge])} to graph "
+            f"{int(target[edge])}; expected edges inside one graph: mend batch or edge_index"
+        )
+
+
+def plan_of(graphs: RaggedGraphs) -> SubgraphPlan:
+    """Return the plan of graphs.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if graphs.plan is None:
+        raise ValueError(
+            "graphs: have no plan of subgraphs; call the network itself, which makes one, or give "
+            "graphs._replace(plan=network.make_plan(...))"
+        )
+    return graphs.plan
+
+
+def require_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise a `UsageError` unless an option has one of its values."""
+    if value not in choices:
+        raise unknown(name, value, choices)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from eqlib.models.graphs import Graphs
+from tests.models.graphs.folds import random_graphs, write_folds, write_text
 
 
 def circles(*sizes: int) -> tuple[int, np.ndarray]:
@@ -40,4 +41,13 @@ def exp(tmp_path):
         edge_ptr=np.cumsum([0, *(edge_index.shape[1] for edge_index in edges)]),
         y=np.array([1, 0] * 600, np.int8),
     )
+    return tmp_path
+
+
+@pytest.fixture
+def text(tmp_path):
+    """A folder with a stand-in of MUTAG, 43 graphs with given folds."""
+    folder = tmp_path / "tu" / "MUTAG"
+    write_text(folder, "MUTAG", random_graphs(43))
+    write_folds(folder, 43)
     return tmp_path

@@ -12,7 +12,8 @@ from eqlib.usage import UsageError
 def test_the_data_set_is_an_option(option):
     options = [option, "exp_classify", "--model", "gin"]
     command = parse_train("graphs", options)
-    assert command.config.data == {"dataset": "exp_classify"}
+    assert command.config.data["dataset"] == "exp_classify"
+    assert command.config.data["folds"] is None
     assert command.config.model == "gin"
 
 

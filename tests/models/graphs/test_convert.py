@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from eqlib.models.graphs import convert
-from eqlib.models.graphs.data import read_exp
+from eqlib.models.graphs.data.sets import read_exp
 
 
 class Command:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from eqlib.models.graphs import DataOptions, Graphs, exp_classify, load
-from eqlib.models.graphs.ragged import relabel, relabellings
+from eqlib.models.graphs.data.ragged import relabel, relabellings
 
 
 def test_a_batch_holds_the_chosen_graphs_in_order(pairs):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from eqlib.models.graphs import decode_graph6, encode_graph6, load, read_folds, read_graph6, read_tu
+from eqlib.models.graphs import decode_graph6, encode_graph6, load, read_graph6, read_tu
 
 
 @pytest.mark.parametrize("nodes", [0, 1, 2, 5, 8, 62, 63, 64, 130], ids=lambda n: f"n={n}")
@@ -98,8 +98,6 @@ def test_tu_sets_have_the_published_sizes(data):
     assert graphs.y.bincount().tolist() == [63, 125]
     assert int(graphs.x.max()) + 1 == 7
     assert graphs.edge_index.shape[1] == 7442
-    train, test = read_folds(folder, 1)
-    assert (len(train) + len(test), len(test)) == (188, 18)
 
 
 @pytest.mark.data

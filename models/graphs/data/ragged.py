@@ -1,6 +1,6 @@
 """Graphs of different sizes, held in memory and fetched as one ragged batch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from eqlib.models.training import Batch
 from eqlib.models.training.data import derive_seed
+from eqlib.subgraph import SubgraphPlan
 
 
 class Graphs:
@@ -27,6 +28,7 @@ class Graphs:
         y: label of each graph.
         extra: further values of the nodes by name, with the nodes on the last axis.
         local: names of those that are indices of nodes within their graph.
+        plan: the subgraphs of all graphs; batches have their part of it as ``plan``.
 
     Raises:
         ValueError: the parts disagree on the numbers of graphs, nodes or edges.
@@ -41,10 +43,13 @@ class Graphs:
         y: Int[Tensor, "graphs"],
         extra: dict[str, Tensor] | None = None,
         local: Sequence[str] = (),
+        plan: SubgraphPlan | None = None,
     ) -> None:
         self.x, self.edge_index = x, edge_index
         self.node_ptr, self.edge_ptr, self.y = node_ptr, edge_ptr, y
         self.extra, self.local = dict(extra or {}), tuple(local)
+        self.plan = plan
+        self.plans: dict[Hashable, SubgraphPlan] = {}
         self._check()
 
     @classmethod
@@ -74,7 +79,7 @@ class Graphs:
         first = node_counts.cumsum(0) - node_counts
         graph = torch.arange(len(indices)).repeat_interleave(node_counts)
         offset = first.repeat_interleave(edge_counts)
-        batch = {
+        batch: Batch = {
             "x": self.x[nodes],
             "edge_index": self.edge_index[:, edges] + offset,
             "batch": graph,
@@ -82,6 +87,8 @@ class Graphs:
         }
         for name, values in self.extra.items():
             batch[name] = values[..., nodes] + (first[graph] if name in self.local else 0)
+        if self.plan is not None:
+            batch["plan"] = self.plan.select(indices)
         return batch
 
     def part(self, start: int, stop: int) -> "Graphs":
@@ -96,13 +103,19 @@ class Graphs:
             self.y[start:stop],
             {name: values[..., nodes] for name, values in self.extra.items()},
             self.local,
+            None if self.plan is None else self.plan.select(torch.arange(start, stop)),
         )
 
     def with_nodes(self, local: bool = False, **values: Tensor) -> "Graphs":
         """Return these graphs with further values of the nodes; see the arguments of the class."""
         names = (*self.local, *values) if local else self.local
         parts = self.x, self.edge_index, self.node_ptr, self.edge_ptr, self.y
-        return Graphs(*parts, {**self.extra, **values}, names)
+        return Graphs(*parts, {**self.extra, **values}, names, self.plan)
+
+    def with_plan(self, plan: SubgraphPlan) -> "Graphs":
+        """Return these graphs with a plan of their subgraphs."""
+        parts = self.x, self.edge_index, self.node_ptr, self.edge_ptr, self.y
+        return Graphs(*parts, self.extra, self.local, plan)
 
     def _check(self) -> None:
         sizes = {"node_ptr": len(self.node_ptr) - 1, "edge_ptr": len(self.edge_ptr) - 1}
@@ -117,6 +130,24 @@ class Graphs:
         counts = self.node_ptr.diff().repeat_interleave(self.edge_ptr.diff())
         if edges and not bool(((self.edge_index >= 0) & (self.edge_index < counts)).all()):
             raise ValueError("edge_index: an edge leaves the nodes of its graph")
+
+
+class Selection:
+    """Some graphs of a set, such as those of a split, which share its memory and its plan.
+
+    Args:
+        graphs: the set.
+        rows: the numbers of the graphs.
+    """
+
+    def __init__(self, graphs: Graphs, rows: Int[Tensor, "items"]) -> None:
+        self.graphs, self.rows = graphs, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, indices: Int[Tensor, "items"]) -> Batch:
+        return self.graphs[self.rows[indices]]
 
 
 def relabellings(graphs: Graphs, copies: int) -> Int[Tensor, "copies nodes"]:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from eqlib.models.graphs.ragged import Graphs
+from eqlib.models.graphs.data.ragged import Graphs
 
 
 def read_tu(path: Path) -> Graphs:
@@ -56,14 +56,43 @@ def read_tu(path: Path) -> Graphs:
     )
 
 
-def read_folds(folder: Path, fold: int) -> tuple[Int[Tensor, "train"], Int[Tensor, "test"]]:
-    """Return the training and test graphs of a fold, 1 to 10, from ``10fold_idx``."""
-    names = (f"train_idx-{fold}.txt", f"test_idx-{fold}.txt")
-    train, test = (
-        torch.tensor([int(word) for word in (folder / "10fold_idx" / name).read_text().split()])
-        for name in names
-    )
-    return train, test
+def read_folds(
+    folder: Path, fold: int, graphs: int
+) -> tuple[Int[Tensor, "train"], Int[Tensor, "test"]]:
+    """Return the training and test graphs of a fold, 1 to 10, from ``10fold_idx``.
+
+    Args:
+        folder: the one with the folder ``10fold_idx``.
+        fold: number of the fold.
+        graphs: number of graphs of the set.
+
+    Raises:
+        ValueError: a file is missing, names a graph that there is not, or a graph twice, or a graph
+            is both for training and for testing.
+    """
+    parts = []
+    for part in ("train", "test"):
+        path = folder / "10fold_idx" / f"{part}_idx-{fold}.txt"
+        try:
+            numbers = [int(word) for word in path.read_text().split()]
+        except OSError as error:
+            raise ValueError(f"cannot read {path}: {error.strerror}") from error
+        except ValueError as error:
+            raise ValueError(
+                f"{path}: expected one number of a graph in a line: {error}"
+            ) from error
+        wrong = [number for number in numbers if not 0 <= number < graphs]
+        if wrong:
+            raise ValueError(f"{path}: got graph {wrong[0]}, expected 0 to {graphs - 1}")
+        if len(set(numbers)) < len(numbers) or not numbers:
+            raise ValueError(f"{path}: expected every graph once, and one at least")
+        parts.append(torch.tensor(numbers))
+    both = parts[0][torch.isin(parts[0], parts[1])].tolist()
+    if both:
+        raise ValueError(
+            f"{folder / '10fold_idx'}, fold {fold}: graph {both[0]} is for training and for testing"
+        )
+    return parts[0], parts[1]
 
 
 def _numbered(values: list[int]) -> Tensor:

@@ -1,7 +1,6 @@
 """The separation sets GRAPH8c, SR25 and EXP: where their files lie and how they are read."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +10,10 @@ import torch
 from numpy import ndarray
 
 from eqlib.frames import node_classes
-from eqlib.models.graphs.graph6 import read_graph6
-from eqlib.models.graphs.ragged import Graphs, relabellings
+from eqlib.models.graphs.data.graph6 import read_graph6
+from eqlib.models.graphs.data.ragged import Graphs, relabellings
 from eqlib.models.training import Splits
-from eqlib.usage import UsageError, unknown
+from eqlib.usage import unknown
 
 COPIES = 32  # relabellings of each test graph
 _REPOSITORY = "https://github.com/balcilar/gnn-matlang (folder dataset)"
@@ -29,27 +28,6 @@ class Source(NamedTuple):
     """Name of the public file."""
     convert: bool
     """Whether the public file has to be converted first."""
-
-
-@dataclass
-class DataOptions:
-    """Which data to train on.
-
-    Args:
-        dataset: exp_classify, the 1200 graphs of EXP with their labels.
-    """
-
-    dataset: str = "exp_classify"
-
-    def __post_init__(self) -> None:
-        if self.dataset in SOURCES:
-            raise UsageError(
-                f"dataset: {self.dataset} is not for training but counts the pairs that untrained "
-                f"networks separate: python -m eqlib.models.graphs.separation --dataset "
-                f"{self.dataset}; train on exp_classify"
-            )
-        if self.dataset != "exp_classify":
-            raise unknown("dataset", self.dataset, ("exp_classify",))
 
 
 def exp_classify(data_dir: Path | None = None) -> Splits:

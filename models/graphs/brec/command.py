@@ -1,0 +1,104 @@
+"""``python -m eqlib.models.graphs.brec``, and what ``eqlib train graphs --dataset brec`` does."""
+
+import json
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from eqlib.models.graphs.brec.pairs import CATEGORIES, PAIRS, read_brec
+from eqlib.models.graphs.brec.protocol import Schedule
+from eqlib.models.graphs.brec.run import Row, category_of, over_seeds, run_pairs, summarise, table
+from eqlib.models.graphs.variants import VARIANTS, check_variants
+from eqlib.models.training.files import write_durably
+from eqlib.options import make_parser, parse_arguments
+from eqlib.usage import UsageError, unknown
+
+OUTPUTS = 16
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Judge the pairs that a command line asks for and return the exit code."""
+    names = [category.name for category in CATEGORIES]
+    parser = make_parser(
+        "python -m eqlib.models.graphs.brec",
+        "--out DIR [--model MODEL ...] [options]",
+        "Train a network on each pair of BREC and test whether it tells the two graphs apart.",
+    )
+    parser.add_argument("--out", metavar="DIR", help="folder of the results; has to be given")
+    parser.add_argument(
+        "--model", nargs="+", default=["gin"], metavar="MODEL", help=", ".join(VARIANTS)
+    )
+    parser.add_argument(
+        "--category", nargs="+", default=names, metavar="NAME", help=", ".join(names)
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="seeds, one run each")
+    parser.add_argument("--width", type=int, default=16, help="channels")
+    parser.add_argument("--layers", type=int, default=4, help="layers")
+    parser.add_argument("--limit", type=int, default=PAIRS, help="pairs of each category at most")
+    parser.add_argument("--data-dir", metavar="DIR", help="folder of the data")
+    try:
+        given = parse_arguments(parser, sys.argv[1:] if arguments is None else list(arguments))
+        if given.out is None:
+            raise UsageError("--out: expected a folder; finished pairs there are not judged again")
+        check_variants(given.model)
+        pairs = choose_pairs(given.category, given.limit)
+        source = read_brec(None if given.data_dir is None else Path(given.data_dir))
+        found = {}
+        for model in given.model:
+            sizes = {"width": given.width, "layers": given.layers}
+            make = partial(VARIANTS[model].make, node_types=1, outputs=OUTPUTS, nodes=198, **sizes)
+            summaries = []
+            for seed in given.seeds:
+                path = Path(given.out) / f"{model}-seed{seed}.jsonl"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                settings = {"model": model, **sizes}
+                rows = run_pairs(make, source, path, seed, pairs, Schedule(), settings, tell)
+                summaries.append(summarise(rows, OUTPUTS))
+            write_report(Path(given.out) / f"{model}.json", settings, given.seeds, summaries)
+            found[model] = summaries[0]
+    except (OSError, ValueError) as error:
+        print(f"brec: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    print(table(found))
+    return 0
+
+
+def choose_pairs(names: Sequence[str], limit: int = PAIRS) -> list[int]:
+    """Return the numbers of the pairs of some categories, in the order of the names.
+
+    Raises:
+        UsageError: there is no such category.
+    """
+    known = {category.name: category for category in CATEGORIES}
+    for name in names:
+        if name not in known:
+            raise unknown("category", name, known)
+    return [
+        pair
+        for name in names
+        for pair in range(known[name].start, min(known[name].stop, known[name].start + limit))
+    ]
+
+
+def tell(row: Row) -> None:
+    """Print one line on a pair."""
+    values = (row["pair"]["ridge"], row["alone"]["ridge"])
+    pair, alone = ("not finite" if value is None else f"{value:.3g}" for value in values)
+    print(
+        f"pair {row['index']} ({category_of(row['index']).name}, {row['nodes']} nodes): "
+        f"T^2 {pair}, alone {alone}; {row['epochs']} epochs, {row['seconds']:.1f} s",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def write_report(path: Path, settings: Row, seeds: Sequence[int], summaries: list[Row]) -> None:
+    """Write the counts of all seeds of a network."""
+    report = settings | {
+        "seeds": list(seeds),
+        "dtype": "float64",
+        "over_seeds": over_seeds(summaries),
+        "by_seed": summaries,
+    }
+    write_durably(path, (json.dumps(report, indent=2) + "\n").encode())
