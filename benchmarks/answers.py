@@ -20,6 +20,7 @@ from benchmarks.registry import (
     Operation,
     Pass,
 )
+from eqlib.subgraph import SubgraphPlan
 
 SEED = 0
 NOTE_LENGTH = 120
@@ -49,6 +50,8 @@ def make_inputs(benchmark: Benchmark, problem: str, device: torch.device) -> Inp
     for name, value in inputs.items():
         if isinstance(value, Tensor):
             inputs[name] = value.to(device).requires_grad_(name in benchmark.differentiate)
+        elif isinstance(value, SubgraphPlan):
+            inputs[name] = value.to(device)
     return inputs
 
 
@@ -100,7 +103,7 @@ def prepare(
             own = _own_expectation(question, operation)
             tolerance = getattr(operation, "tolerance", None) or benchmark.tolerance
             names = (benchmark.name, f"{name}, {stage}", benchmark.reference)
-            _check_agreement(names, found, own or expected, tolerance)
+            _check_agreement(names, found, own or expected, tolerance, benchmark.outputs)
         runs[name] = run
     return runs, notes
 
@@ -151,17 +154,17 @@ _Random = Callable[[Tensor], Tensor]
 def _forward(op: Operation, inputs: Inputs, leaves: Sequence[Tensor], random: _Random) -> Run:
     def run() -> Answer:
         with torch.no_grad():
-            return (op(**inputs),)
+            return _as_tuple(op(**inputs))
 
     return run
 
 
 def _backward(op: Operation, inputs: Inputs, leaves: Sequence[Tensor], random: _Random) -> Run:
-    cotangent = random(op(**inputs))
+    cotangents = [random(x) for x in _as_tuple(op(**inputs))]
 
     def run() -> Answer:
-        output = op(**inputs)
-        return output, *torch.autograd.grad(output, leaves, cotangent, allow_unused=True)
+        outputs = _as_tuple(op(**inputs))
+        return *outputs, *torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True)
 
     return run
 
@@ -170,14 +173,14 @@ def _double_backward(
     op: Operation, inputs: Inputs, leaves: Sequence[Tensor], random: _Random
 ) -> Run:
     # The gradient of a linear operation depends on the cotangent alone.
-    cotangent = random(op(**inputs)).requires_grad_()
+    cotangents = [random(x).requires_grad_() for x in _as_tuple(op(**inputs))]
     seeds = [random(leaf) for leaf in leaves]
 
     def run() -> Answer:
-        output = op(**inputs)
-        first = torch.autograd.grad(output, leaves, cotangent, create_graph=True)
-        wanted = (*leaves, cotangent)
-        return output, *first, *torch.autograd.grad(first, wanted, seeds, allow_unused=True)
+        outputs = _as_tuple(op(**inputs))
+        first = torch.autograd.grad(outputs, leaves, cotangents, create_graph=True)
+        wanted = (*leaves, *cotangents)
+        return *outputs, *first, *torch.autograd.grad(first, wanted, seeds, allow_unused=True)
 
     return run
 
@@ -187,6 +190,10 @@ _STAGES: dict[Pass, Callable[[Operation, Inputs, Sequence[Tensor], _Random], Run
     "forward+backward": _backward,
     "double backward": _double_backward,
 }
+
+
+def _as_tuple(found: Any) -> tuple[Tensor, ...]:
+    return tuple(found) if isinstance(found, tuple) else (found,)
 
 
 def _random_like(generator: torch.Generator, x: Tensor) -> Tensor:
@@ -213,12 +220,15 @@ def _check_agreement(
     found: Iterable[Tensor | None],
     expected: Iterable[Tensor | None],
     tolerance: float,
+    outputs: int,
 ) -> None:
     benchmark, name, reference = names
     for position, (a, b) in enumerate(zip(found, expected, strict=True)):
         error = _relative_error(a, b)
         if not error <= tolerance:  # NaN disagrees
-            what = f"gradient {position}" if position else "output"
+            what = "output" if outputs == 1 else f"output {position}"
+            if position >= outputs:
+                what = f"gradient {position - outputs + 1}"
             raise DisagreementError(
                 f"{benchmark}: {what} of {name} differs from that of {reference} by {error:.1e}, "
                 f"relative; expected at most {tolerance:.0e}"

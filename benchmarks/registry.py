@@ -4,9 +4,11 @@ A module listed in `MODULES` offers its benchmarks as a tuple named `BENCHMARKS`
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -20,6 +22,7 @@ MODULES = (
     "benchmarks.gaunt_convolution",
     "benchmarks.symmetric_eigh",
     "benchmarks.position_orientation",
+    "benchmarks.subgraph",
 )
 
 Inputs = dict[str, Any]
@@ -85,8 +88,13 @@ class OnlyFor:
 class Problem:
     """What an operation is given, where, and how much of it is timed."""
 
-    make: Callable[[torch.Generator], Inputs]
-    """Named arguments, the same for all."""
+    make: Callable[..., Inputs]
+    """Named arguments, the same for all, from a generator."""
+    data: bool = False
+    """Whether they are made of files: ``make`` takes their folder, or None, before the generator.
+
+    It raises a FileNotFoundError where there are none.
+    """
     on_device: bool = False
     """Whether they are made where they are used, with a generator of the device: large ones.
 
@@ -123,6 +131,8 @@ class Benchmark:
     peers: Mapping[str, Offer | OnlyFor | str] = field(default_factory=dict)
     """Those of others, or the reason why one is missing."""
     passes: tuple[Pass, ...] = ("forward", "forward+backward")
+    outputs: int = 1
+    """Number of tensors that it returns, in a tuple where there are several."""
     differentiate: tuple[str, ...] = ()
     """Arguments to take gradients of. Parameters of networks are differentiated as well."""
     agree: bool = True
@@ -145,6 +155,20 @@ class Benchmark:
         """Return a problem with all that belongs to it."""
         found = self.problems[name]
         return found if isinstance(found, Problem) else Problem(found)
+
+    def reading(self, folder: Path | None) -> "Benchmark":
+        """Return this benchmark with problems that take their files from a folder.
+
+        Args:
+            folder: of the data; None: where the loaders look by themselves.
+        """
+        problems: dict[str, Problem | Callable[[torch.Generator], Inputs]] = {
+            name: replace(found, make=partial(found.make, folder), data=False)
+            if isinstance(found, Problem) and found.data
+            else found
+            for name, found in self.problems.items()
+        }
+        return replace(self, problems=problems)
 
     def problems_for(self, device: str, pattern: str = "") -> list[str]:
         """Return the names of the problems for a kind of device that contain a text."""

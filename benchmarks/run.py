@@ -61,6 +61,7 @@ def main(
         chosen = _choose(given.names, known)
         device = _device(given.device)
         problems = _problems(chosen, device.type, given.problems)
+        chosen = [benchmark.reading(given.data_dir) for benchmark in chosen]
         _check_clock(given.clock, device)
     except UsageError as error:
         print(f"eqlib bench: {error}", file=sys.stderr)
@@ -90,6 +91,8 @@ def _parse(words: Sequence[str] | None) -> argparse.Namespace:
     )
     pattern = "only problems whose name contains TEXT; the results of others are kept"
     parser.add_argument("--problems", default="", metavar="TEXT", help=pattern)
+    data = "folder of the graph data (default: the one in the user's cache)"
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help=data)
     parser.add_argument("--repeats", type=_positive, default=20, help="rounds (default: 20)")
     budget = "seconds to sample a contender in a pass (default: 0.5 on a CPU, 0.3 on a GPU)"
     parser.add_argument("--seconds", type=_positive_float, help=budget)
@@ -201,7 +204,7 @@ def _run(
             if given.resume:
                 write_results(target, found, environment, partial=True)
             rows += found
-    except DisagreementError as error:
+    except (DisagreementError, FileNotFoundError) as error:
         print(f"not timed: {error}", file=sys.stderr)
         return False
     if not given.resume:
