@@ -31,7 +31,7 @@ from eqlib.subgraph import (
 GRAPHS = 32
 SETS = {"MUTAG": 64, "PROTEINS": 64, "NCI1": 64, "IMDB-BINARY": 32}
 """Channels for each data set."""
-GROWING = (8, 128, 512)
+GROWING = (8, 128)
 """Numbers of graphs of NCI1, beside the usual one."""
 MADE, MANY = "64 molecule-like graphs", "4,096 molecule-like graphs"
 MADE_NODES = 18
@@ -202,13 +202,13 @@ def _make(graphs: int, features: Make, generator: torch.Generator) -> Inputs:
 def _problems(features: Make) -> dict[str, Problem]:
     """Batches of the data sets, and made ones."""
     sizes = [(name, GRAPHS) for name in SETS] + [("NCI1", graphs) for graphs in GROWING]
-    found = {
+    found = {MADE: Problem(partial(_make, 64, features))}
+    found |= {
         f"{name}, {graphs} graphs": Problem(
             partial(_read, name, graphs, features), data=True, devices=("cpu",)
         )
         for name, graphs in sizes
     }
-    found[MADE] = Problem(partial(_make, 64, features))
     found[MANY] = Problem(partial(_make, 4096, features), devices=("cuda",))
     return found
 

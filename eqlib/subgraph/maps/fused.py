@@ -81,20 +81,18 @@ def _matrix(
 ) -> Tensor:
     """The weights of all vectors of members, or of all scalars of subgraphs, in one matrix."""
     count = vector_count if of_members else scalar_count
-    sources = [p for p in ORDERS if p in features and count(p, False)]
-    places = [q for q in ORDERS if q in biases and count(q, False)]
-    if not (sources and places):
-        width = sum(count(q, False) * biases[q].shape[1] for q in places)
-        height = sum(count(p, False) * features[p].shape[1] for p in sources)
-        return next(iter(features.values())).new_empty(height, width)
-    blocks = []
-    for p in sources:
-        row = []
-        for q in places:
+    heights = [count(p, False) * features[p].shape[1] if p in features else 0 for p in ORDERS]
+    widths = [count(q, False) * biases[q].shape[1] if q in biases else 0 for q in ORDERS]
+    matrix = next(iter(features.values())).new_empty(sum(heights), sum(widths))
+    for p, rows in zip(ORDERS, matrix.split(heights), strict=True):
+        for q, block in zip(ORDERS, rows.split(widths, 1), strict=True):
+            if not (block.shape[0] and block.shape[1]):
+                continue
             first = pair_count(p, q)
             if not of_members:
                 first += vector_count(p, False) * vector_count(q, False)
-            term = terms[p, q].maps(first, count(p, False) * count(q, False))
-            row.append(term.matrix(count(p, False)))
-        blocks.append(torch.cat(row, 1))
-    return torch.cat(blocks)
+            sources, places = count(p, False), count(q, False)
+            weight = terms[p, q].weight.narrow(0, first, sources * places)
+            target = block.unflatten(1, (places, -1)).unflatten(0, (sources, -1))
+            target.copy_(weight.unflatten(0, (places, sources)).permute(1, 2, 0, 3))
+    return matrix

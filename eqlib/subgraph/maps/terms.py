@@ -63,7 +63,7 @@ class Term(NamedTuple):
             scale = self.scale.to(sources.dtype).view(rows, places, count, 1)
             scaled = (sources[:, None] * scale).flatten(2).transpose(0, 1)
             return (scaled @ self.weight.reshape(places, -1, outputs)).transpose(0, 1)
-        matrix, flat = self.matrix(count), sources.flatten(1)
+        matrix, flat = self._matrix(count), sources.flatten(1)
         mixed = flat @ matrix if self.size is None else grouped_matmul(flat, matrix, self.size)
         return mixed.view(rows, places, outputs)
 
@@ -76,15 +76,11 @@ class Term(NamedTuple):
         """
         if not self.shared or torch.is_autocast_enabled(sources.device.type):
             return total + self.apply(sources)
-        matrix = self.matrix(sources.shape[1])
+        matrix = self._matrix(sources.shape[1])
         return torch.addmm(total.flatten(1), sources.flatten(1), matrix).view(total.shape)
 
-    def matrix(self, count: int) -> Tensor:
-        """The weights as matrices (..., sources C, places S).
-
-        Args:
-            count: number of sources.
-        """
+    def _matrix(self, count: int) -> Tensor:
+        """The weights as matrices (..., sources C, places S)."""
         *sizes, maps, channels, outputs = self.weight.shape
         weight = self.weight.view(*sizes, maps // count, count, channels, outputs)
         return weight.movedim(-4, -2).reshape(*sizes, count * channels, maps // count * outputs)

@@ -82,9 +82,9 @@ class SPEN(GraphNetwork):
 
     Source:
         Mitton and Murray-Smith, Subgraph Permutation Equivariant Networks, TMLR 2023. There the
-        outputs from pairs and from nodes lie side by side; here they are added, which the next
-        layer's maps make as expressive with half the width. Its maps have weights for each size;
-        here all sizes share them and sums are divided by the size.
+        outputs from pairs and from nodes lie side by side, here they are added; there every size
+        of a subgraph has weights of its own, here all sizes share them and sums are divided by the
+        size. Its perceptron, dropout, ELU and mean over subgraphs are these; its norm is "graph".
     """
 
     def __init__(

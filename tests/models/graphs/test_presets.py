@@ -11,7 +11,7 @@ NETWORKS = ["spen", "gin", "ppgn", "fa_gin"]
 
 
 @pytest.mark.parametrize("dataset", [*COLLECTIONS, "exp_classify"])
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda name: f"{name}.yaml")
 def test_every_network_has_settings_for_every_set(preset, dataset):
     for model in NETWORKS:
         config = make_config("graphs", model, preset, 0, dataset)
@@ -21,13 +21,21 @@ def test_every_network_has_settings_for_every_set(preset, dataset):
         assert config.training.epochs >= 10
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda name: f"{name}.yaml")
 def test_exp_keeps_its_settings(preset):
     """Its committed figures are of these."""
     training = make_config("graphs", "fa_gin", preset).training
     epochs = {"quick": 60, "cpu": 150, "gpu": 150, "paper": 1000}
     assert (training.epochs, training.batch_size) == (epochs[preset], 50)
     assert training.schedule == ("constant" if preset == "paper" else "cosine")
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda name: f"{name}.yaml")
+def test_brec_has_its_protocol(preset):
+    training = make_config("graphs", "ppgn", preset, 0, "brec").training
+    assert (training.epochs, training.batch_size, training.precision) == (20, 16, "float64")
+    assert (training.learning_rate, training.weight_decay) == (1.0e-4, 1.0e-4)
+    assert (training.schedule, training.clip_norm, training.warmup_epochs) == ("constant", None, 0)
 
 
 @pytest.mark.parametrize(

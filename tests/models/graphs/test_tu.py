@@ -291,6 +291,26 @@ def test_published_sets_have_the_published_sizes(name, graphs, classes, types, n
 
 
 @pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "whole", "egos", "policy"),
+    [
+        ("mutag", 64_381, 36_553, "ego"),
+        ("ptc", 315_512, 92_650, "ego"),
+        ("imdb_binary", 492_081, 3_381_067, "whole"),
+        ("imdb_multi", 362_562, 3_669_394, "whole"),
+    ],
+    ids=str,
+)
+def test_the_policy_of_fewer_pairs_is_chosen_for_a_set(name, whole, egos, policy, data, capsys):
+    task = GraphSeparation(DataOptions(name), data / "graphs")
+    found = task.network_options({"policy": None, "hops": 1})
+    assert found["policy"] == policy
+    assert f"sum m^2 = {egos:,}, sum n^2 = {whole:,}" in capsys.readouterr().err
+    facts = task.facts(task.load())
+    assert (facts["pairs_of_nodes"], facts["pairs_in_ego_nets"]) == (whole, egos)
+
+
+@pytest.mark.data
 def test_given_folds_are_read_as_they_are(data):
     folder = data / "graphs" / "tu" / "MUTAG"
     graphs = read_tu(folder / "MUTAG.txt")

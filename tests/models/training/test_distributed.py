@@ -16,6 +16,7 @@ from eqlib.models.training.distributed import Processes, join_processes
 from eqlib.models.training.metrics import read_rows
 from tests.models.training.processes import final_hashes, train_together
 from tests.models.training.toy import toy_config
+from tests.models.training.toy_folds import folds_config
 
 # 20 steps in 5 epochs; the last batch of an epoch has one item, so that one process has none
 CONFIG = toy_config(
@@ -113,3 +114,17 @@ def test_torchrun_trains_like_one_process(alone, tmp_path):
         env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
     )
     assert largest_difference(alone, tmp_path / "run") < 1e-10
+
+
+def test_two_processes_cross_validate_like_one(tmp_path):
+    config = folds_config(
+        data={"folds": 2, "protocol": "both"}, epochs=3, precision="float64", weight_decay=0.1
+    )
+    config.network["dropout"] = 0.0
+    expected = train(config, tmp_path / "alone")
+    reports = train_together(config, tmp_path / "both", 2)
+    assert reports[0] == reports[1]
+    assert reports[0]["processes"] == 2
+    assert reports[0]["test"] == pytest.approx(expected["test"])
+    for fold in ("fold-1-nested", "fold-2-published"):
+        assert largest_difference(tmp_path / "alone" / fold, tmp_path / "both" / fold) < 1e-10

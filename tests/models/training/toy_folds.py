@@ -26,10 +26,10 @@ POINTS = 60
 class Lines(nn.Module):
     """Scores for the sides; ``outputs`` is a size that the data decide."""
 
-    def __init__(self, width: int = 8, outputs: int = 7) -> None:
+    def __init__(self, width: int = 8, outputs: int = 7, dropout: float = 0.2) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(2, width), nn.SiLU(), nn.Dropout(0.2), nn.Linear(width, outputs)
+            nn.Linear(2, width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, outputs)
         )
 
     def forward(self, points: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ def test_derivatives_of_the_dense_form(rooted, rng):
     "name",
     [
         "lean rooted",
-        "per size",
+        pytest.param("per size", marks=pytest.mark.slow),
         pytest.param("attention", marks=pytest.mark.slow),
         pytest.param("size embedding", marks=pytest.mark.slow),
     ],
