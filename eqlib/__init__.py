@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         harmonics,
         position_orientation,
         steerable,
+        subgraph,
         symmetry,
     )
     from eqlib.symmetry import equivariance_error as check
@@ -26,6 +27,7 @@ __all__ = [
     "harmonics",
     "position_orientation",
     "steerable",
+    "subgraph",
     "symmetry",
 ]
 

@@ -28,7 +28,7 @@ def without_rounding(text: str) -> str:
 @pytest.mark.parametrize(
     ("page", "examples"),
     [
-        ("README.md", 4),
+        ("README.md", 5),
         ("docs/degenerate.md", 3),
         ("docs/frames.md", 5),
         ("docs/gaunt.md", 5),
@@ -36,8 +36,10 @@ def without_rounding(text: str) -> str:
         ("docs/harmonics.md", 5),
         ("docs/permutations.md", 5),
         ("docs/piecewise.md", 5),
+        ("docs/polynomials.md", 2),
         ("docs/position_orientation.md", 13),
         ("docs/steerable.md", 3),
+        ("docs/subgraph.md", 11),
         ("docs/symmetry.md", 3),
     ],
 )

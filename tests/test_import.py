@@ -166,6 +166,6 @@ def test_what_eqlib_has_is_listed():
     import eqlib
 
     layers = ["frames", "gaunt", "geometry", "harmonics", "position_orientation"]
-    assert dir(eqlib) == ["__version__", "check", *layers, "steerable", "symmetry"]
+    assert dir(eqlib) == ["__version__", "check", *layers, "steerable", "subgraph", "symmetry"]
     with pytest.raises(AttributeError, match=r"'eqlib' has no attribute 'chek'; it has .*check"):
         eqlib.chek  # noqa: B018 - the access is the test

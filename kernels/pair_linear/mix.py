@@ -75,7 +75,7 @@ def pair_mix(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     problem = compiled.Problem(
         x.data_ptr(), None, None, None, x.shape[1], 0, compiled.count_threads(work)
     )
-    contiguous = Pairs(*[index if index is None else index.contiguous() for index in pairs])
+    contiguous = Pairs._make(None if index is None else index.contiguous() for index in pairs)
     if _library(x.dtype).mix(problem, compiled.structure_of(contiguous), mixture):
         raise MemoryError("no memory for the weights and one block of subgraphs")
     return found[0], found[1], found[2]

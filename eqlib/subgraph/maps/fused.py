@@ -22,6 +22,8 @@ def can_fuse(
     """Whether :func:`apply_fused` can stand for the usual way; see there for the arguments."""
     if not isinstance(layout, Ragged) or layout.root is not None:
         return False
+    if torch.compiler.is_compiling():  # which would trace how a C compiler is found
+        return False
     weights = [term.weight for term in terms.values()]
     tensors = [*features.values(), *weights, *biases.values()]
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):

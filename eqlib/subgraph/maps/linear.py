@@ -214,11 +214,11 @@ class PermutationLinear(nn.Module):
         if self.weights == "per_size":
             if size is None:
                 raise ValueError('size is None; weights="per_size" expects the size of subgraphs')
-            index = int(nearest_size(torch.tensor([size]), self.sizes))
+            index = min(range(len(self.sizes)), key=lambda k: abs(self.sizes[k] - size))
             return {key: weight[index] for key, weight in found.items()}
         if self.scale is None or size is None:
             return found
-        factors = self._factors(self.scale, torch.tensor([size], device=self._like.device))
+        factors = self._factors(self.scale, torch.full((1,), size, device=self._like.device))
         return {key: weight * factors[key][0, :, None, None] for key, weight in found.items()}
 
     @torch.no_grad()
@@ -237,6 +237,8 @@ class PermutationLinear(nn.Module):
         """
         if self.weights != "per_size" and size is not None:
             raise ValueError(f'size is {size}; expected None with weights="{self.weights}"')
+        if size is not None and size not in self.sizes:
+            raise ValueError(f"size is {size}; expected one of the sizes {self.sizes}")
         known = self.coefficients(size)
         for key, values in coefficients.items():
             if key not in known:

@@ -19,6 +19,8 @@ def assemble(
 ) -> SubgraphPlan:
     """Return the plan of subgraphs given by their members; nothing is checked.
 
+    No two fields are one tensor: torch.compile would count on their being one in all plans.
+
     Args:
         node: node that each member is; members are sorted by subgraph, then node.
         subgraph: subgraph of each member.
@@ -36,8 +38,6 @@ def assemble(
     first, second = node.index_select(0, row), node.index_select(0, column)
     slot, slot_order, slot_starts = _rank(first, second, batch, disjoint)
     example = slot_order[slot_starts[:-1]]
-    none = node.new_zeros(0)
-    # No two fields are one tensor: torch.compile would count on their being one in all plans.
     return SubgraphPlan(
         node=node,
         subgraph=subgraph,
@@ -47,8 +47,8 @@ def assemble(
         column=column,
         transpose=transpose,
         diagonal=diagonal,
-        root=none if root is None else (node == root[subgraph]).nonzero().flatten(),
-        center=none.clone() if center is None else center,
+        root=node.new_zeros(0) if root is None else (node == root[subgraph]).nonzero().flatten(),
+        center=node.new_zeros(0) if center is None else center,
         graph=graph.clone(),
         pair_index=torch.stack([first[example], second[example]]),
         slot_transpose=slot[transpose[example]],

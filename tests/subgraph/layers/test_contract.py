@@ -108,6 +108,20 @@ def test_one_graph_is_compiled_for_all_sizes(name, rng):
         torch.testing.assert_close(left, right.grad)
 
 
+@layers
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_without_derivatives_values_are_the_same(options, dtype, rng):
+    layer = layer_of(rng, **options).to(dtype)
+    for policy in ("ego rooted", "whole"):
+        plan = POLICIES[policy](random_graphs(rng))
+        if layer.linear.rooted and not plan.is_rooted:
+            continue
+        x = features(rng, graph_rows(plan), dtype=dtype)
+        expected = layer(*x, plan=plan)
+        with torch.no_grad():
+            assert error(layer(*x, plan=plan), expected) < {8: 1e-13, 4: 2e-6}[dtype.itemsize]
+
+
 @pytest.mark.unchecked
 @pytest.mark.parametrize("norm", [FeatureBatchNorm, FeatureGraphNorm])
 def test_norms_are_compiled(norm, rng):
@@ -324,6 +338,8 @@ def test_coefficients_that_do_not_fit_are_refused(rng):
     sized = PermutationLinear({2: 1}, {2: 1}, weights="per_size", sizes=(1, 2))
     with pytest.raises(ValueError, match="size is None"):
         sized.coefficients()
+    with pytest.raises(ValueError, match="size is 3; expected one of the sizes"):
+        sized.set_coefficients({}, size=3)
 
 
 def test_layers_print_what_they_are():

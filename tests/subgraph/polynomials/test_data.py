@@ -46,6 +46,25 @@ def test_what_separates_the_fifteen_strongly_regular_graphs(data):
     assert unseparated(names) == 0
 
 
+def test_pairs_of_exp_have_no_triangles_as_many_squares_and_other_pentagons(data):
+    from eqlib.models.graphs import load
+
+    graphs = load("exp", data / "graphs")
+    batch = graphs[torch.arange(len(graphs))]
+    counts = polynomial_features(
+        batch["edge_index"],
+        batch["batch"],
+        order="graph",
+        polynomials=["K3", "C4", "C5"],
+        normalise=None,
+    )
+    triangles, squares, pentagons = counts.reshape(600, 2, 3).unbind(2)
+    assert (triangles == 0).all()
+    # walks of four steps that return: on equal degrees, the rest are circles of four nodes
+    assert (squares[:, 0] == squares[:, 1]).all()
+    assert (pentagons[:, 0] != pentagons[:, 1]).all()
+
+
 @pytest.mark.parametrize("name", ["MUTAG", "PROTEINS", "IMDBBINARY"])
 def test_features_of_real_graphs_move_with_their_nodes(name, data, rng):
     from eqlib.models.graphs import read_tu
