@@ -31,6 +31,7 @@ EPOCH_GRAPHS = 512  # at most
 GROWING = (8, 16, 32, 64, 128, 256, 512)
 REPEATS = 7
 LAYERS = 3
+TABLE_WIDTH = 120  # where the output is no terminal
 
 
 class Stack(nn.Module):
@@ -153,7 +154,10 @@ def _show(title: str, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(*map(str, row.values()))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = TABLE_WIDTH
+    console.print(table)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*rows[0], *ENVIRONMENT], lineterminator="\n")
