@@ -1,4 +1,4 @@
-"""Graph separation: pairs of graphs that message passing cannot tell apart."""
+"""Classification of graphs, and pairs of graphs that message passing cannot tell apart."""
 
 from eqlib.models.graphs.data import (
     DataOptions,
@@ -11,7 +11,7 @@ from eqlib.models.graphs.data import (
     read_graph6,
     read_tu,
 )
-from eqlib.models.graphs.networks import FAGIN, FAMLP, GAGIN, GIN, MLP, FrameAveraged
+from eqlib.models.graphs.networks import FAGIN, FAMLP, GAGIN, GIN, MLP, PPGN, SPEN, FrameAveraged
 from eqlib.models.graphs.task import GraphSeparation
 
 __all__ = [
@@ -20,6 +20,8 @@ __all__ = [
     "GAGIN",
     "GIN",
     "MLP",
+    "PPGN",
+    "SPEN",
     "DataOptions",
     "FrameAveraged",
     "GraphSeparation",

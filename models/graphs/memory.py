@@ -73,7 +73,7 @@ def saved_bytes(network: GraphNetwork, batch: dict[str, Tensor]) -> int:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in outside:
             saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # the tensor itself would keep alive what computed it, for ever
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         logits = network(**inputs, num_graphs=len(batch["y"]), plan=plan)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy import ndarray
 from torch import Tensor
 
 from eqlib.models.training import Batch
@@ -69,19 +70,7 @@ def draw_classes(
     pairs = torch.stack([labels, chance.argmax(1)])
     table.index_put_((pairs[0], pairs[1]), torch.ones_like(labels), accumulate=True)
     counts = table.numpy()
-    matrix.imshow(counts, cmap="Blues", vmin=0)
-    for (row, column), count in np.ndenumerate(counts):
-        dark = count > 0.6 * counts.max()
-        colour = "white" if dark else "black"
-        matrix.text(column, row, str(count), ha="center", va="center", color=colour)
-    right = int(counts.trace())
-    matrix.set(
-        xlabel="predicted class",
-        ylabel="class",
-        xticks=range(classes),
-        yticks=range(classes),
-        title=f"{right} of {len(labels)} test graphs right",
-    )
+    _draw_table(matrix, counts)
     for label in range(classes):
         given = chance[labels == label, label].sort().values
         place = (torch.arange(len(given)) + 0.5) / max(len(given), 1)
@@ -91,6 +80,21 @@ def draw_classes(
     curve.set_ylim(-0.03, 1.03)
     curve.legend(frameon=False)
     figure.savefig(path, dpi=110)
+
+
+def _draw_table(panel: "Axes", counts: Int[ndarray, "classes classes"]) -> None:
+    """Draw how many items of each class, in rows, are taken for which, in columns."""
+    panel.imshow(counts, cmap="Blues", vmin=0)
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if count > 0.6 * counts.max() else "black"
+        panel.text(column, row, str(count), ha="center", va="center", color=colour)
+    panel.set(
+        xlabel="predicted class",
+        ylabel="class",
+        xticks=range(len(counts)),
+        yticks=range(len(counts)),
+        title=f"{counts.trace()} of {counts.sum()} test graphs right",
+    )
 
 
 def _draw_graph(panel: "Axes", graphs: Batch, index: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from eqlib.models.graphs.brec.pairs import CATEGORIES, PAIRS, read_brec
+from eqlib.models.graphs.brec.pairs import CATEGORIES, PAIRS, Source, read_brec
 from eqlib.models.graphs.brec.protocol import Schedule
 from eqlib.models.graphs.brec.run import Row, category_of, over_seeds, run_pairs, summarise, table
 from eqlib.models.graphs.variants import VARIANTS, check_variants
@@ -44,24 +44,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_variants(given.model)
         pairs = choose_pairs(given.category, given.limit)
         source = read_brec(None if given.data_dir is None else Path(given.data_dir))
-        found = {}
-        for model in given.model:
-            sizes = {"width": given.width, "layers": given.layers}
-            make = partial(VARIANTS[model].make, node_types=1, outputs=OUTPUTS, nodes=198, **sizes)
-            summaries = []
-            for seed in given.seeds:
-                path = Path(given.out) / f"{model}-seed{seed}.jsonl"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                settings = {"model": model, **sizes}
-                rows = run_pairs(make, source, path, seed, pairs, Schedule(), settings, tell)
-                summaries.append(summarise(rows, OUTPUTS))
-            write_report(Path(given.out) / f"{model}.json", settings, given.seeds, summaries)
-            found[model] = summaries[0]
+        folder = Path(given.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        sizes = {"width": given.width, "layers": given.layers}
+        summaries = {
+            model: run_model(model, sizes, source, folder, given.seeds, pairs)
+            for model in given.model
+        }
     except (OSError, ValueError) as error:
         print(f"brec: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
-    print(table(found))
+    print(table(summaries))
     return 0
+
+
+def run_model(
+    model: str,
+    sizes: dict[str, int],
+    source: Source,
+    folder: Path,
+    seeds: Sequence[int],
+    pairs: Sequence[int],
+) -> Row:
+    """Judge pairs with a network of `VARIANTS`, write its report, and return the first summary."""
+    make = partial(VARIANTS[model].make, node_types=1, outputs=OUTPUTS, nodes=198, **sizes)
+    settings = {"model": model, **sizes}
+    summaries = []
+    for seed in seeds:
+        path = folder / f"{model}-seed{seed}.jsonl"
+        rows = run_pairs(make, source, path, seed, pairs, Schedule(), settings, tell)
+        summaries.append(summarise(rows, OUTPUTS))
+    write_report(folder / f"{model}.json", settings, seeds, summaries)
+    return summaries[0]
 
 
 def choose_pairs(names: Sequence[str], limit: int = PAIRS) -> list[int]:

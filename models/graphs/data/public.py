@@ -40,22 +40,7 @@ def read_public(place: Path, name: str) -> Graphs:
     else:
         types = _numbers(place, name, "node_labels")
     where = f"{place}, {name}"
-    if edges.ndim != 2 or edges.shape[1] != 2:
-        raise ValueError(f"{where}_A.txt: expected two numbers in a line")
-    if len(types) != len(graph):
-        raise ValueError(
-            f"{where}_node_labels.txt: got {len(types)} lines, expected one for each of the "
-            f"{len(graph)} nodes of {name}_graph_indicator.txt"
-        )
-    if len(graph) and (
-        np.diff(graph).min(initial=0) < 0 or graph[0] < 1 or graph[-1] > len(labels)
-    ):
-        raise ValueError(
-            f"{where}_graph_indicator.txt: expected graphs 1 to {len(labels)} in ascending order, "
-            f"as {name}_graph_labels.txt has {len(labels)} lines"
-        )
-    if len(edges) and (edges.min() < 1 or edges.max() > len(graph)):
-        raise ValueError(f"{where}_A.txt: expected nodes 1 to {len(graph)}, got {edges.max()}")
+    _check(where, edges, graph, labels, types)
     source, target = np.unique(edges - 1, axis=0).T
     if (graph[source] != graph[target]).any():
         raise ValueError(f"{where}_A.txt: an edge joins two graphs")
@@ -71,6 +56,26 @@ def read_public(place: Path, name: str) -> Graphs:
         ),
         _numbered(labels),
     )
+
+
+def _check(where: str, edges: ndarray, graph: ndarray, labels: ndarray, types: ndarray) -> None:
+    """Refuse files that do not fit together."""
+    if edges.ndim != 2 or edges.shape[1] != 2:
+        raise ValueError(f"{where}_A.txt: expected two numbers in a line")
+    if len(types) != len(graph):
+        raise ValueError(
+            f"{where}_node_labels.txt: got {len(types)} lines, expected one for each of the "
+            f"{len(graph)} nodes of graph_indicator.txt"
+        )
+    if len(graph) and (
+        np.diff(graph).min(initial=0) < 0 or graph[0] < 1 or graph[-1] > len(labels)
+    ):
+        raise ValueError(
+            f"{where}_graph_indicator.txt: expected graphs 1 to {len(labels)} in ascending order, "
+            f"as graph_labels.txt has {len(labels)} lines"
+        )
+    if len(edges) and (edges.min() < 1 or edges.max() > len(graph)):
+        raise ValueError(f"{where}_A.txt: expected nodes 1 to {len(graph)}, got {edges.max()}")
 
 
 def _folder(place: Path, name: str) -> Path | None:

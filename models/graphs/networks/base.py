@@ -19,7 +19,7 @@ from eqlib.symmetry import (
     Scalar,
     Signature,
 )
-from eqlib.usage import unknown
+from eqlib.usage import UsageError, unknown
 
 SIGNATURE = Signature(
     Permutations(),
@@ -182,3 +182,9 @@ def require_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Raise a `UsageError` unless an option has one of its values."""
     if value not in choices:
         raise unknown(name, value, choices)
+
+
+def require_layers(layers: int) -> None:
+    """Raise a `UsageError` unless there is a layer."""
+    if layers < 1:
+        raise UsageError(f"layers: expected 1 or more, got {layers}")

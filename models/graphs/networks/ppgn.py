@@ -8,7 +8,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from eqlib.geometry import gather_nodes, segment_max, segment_sum
-from eqlib.models.graphs.networks.base import GraphNetwork, RaggedGraphs, require_choice
+from eqlib.models.graphs.networks.base import (
+    GraphNetwork,
+    RaggedGraphs,
+    require_choice,
+    require_layers,
+)
 from eqlib.models.graphs.networks.recompute import recomputed
 from eqlib.models.graphs.networks.squares import Squares, multiply, squares
 
@@ -38,10 +43,10 @@ class PPGN(GraphNetwork):
         norm: whether each block ends with batch normalisation over all pairs.
         dropout: share of the pooled features that training sets to zero.
         recompute: whether the backward pass computes the insides of a block anew instead of keeping
-            them: about a quarter of the memory for a third more time.
+            them.
 
     Raises:
-        UsageError: ``pool`` is none of the above.
+        UsageError: ``pool`` is none of the above, or there is no block.
 
     Source:
         Maron et al., Provably Powerful Graph Networks, NeurIPS 2019, with the suffix that reads out
@@ -63,6 +68,7 @@ class PPGN(GraphNetwork):
     ) -> None:
         super().__init__()
         require_choice("pool", pool, ("sum", "mean", "max"))
+        require_layers(layers)
         self.pool, self.normalised, self.recompute = pool, normalised, recompute
         self.embed = nn.Embedding(node_types, width)
         self.edge = nn.Parameter(torch.randn(width))

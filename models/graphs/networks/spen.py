@@ -13,6 +13,7 @@ from eqlib.models.graphs.networks.base import (
     RaggedGraphs,
     plan_of,
     require_choice,
+    require_layers,
 )
 from eqlib.models.graphs.networks.plans import PlanOptions, Policy
 from eqlib.models.graphs.networks.recompute import recomputed
@@ -109,6 +110,7 @@ class SPEN(GraphNetwork):
         require_choice("aggregation", aggregation, ("mean", "sum", "attention"))
         require_choice("norm", norm, ("batch", "graph", "none"))
         require_choice("read", read, ("mean", "sum"))
+        require_layers(layers)
         options = PlanOptions(policy, hops, rooted)
         options.check()
         self.plan_options = options

@@ -149,6 +149,8 @@ def test_the_direction_of_edges_and_loops_are_seen():
 def test_an_unknown_pool_is_named():
     with pytest.raises(UsageError, match="unknown pool 'median'"):
         PPGN(pool="median")
+    with pytest.raises(UsageError, match="layers: expected 1 or more, got 0"):
+        PPGN(layers=0)
 
 
 @pytest.mark.data

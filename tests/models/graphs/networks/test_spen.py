@@ -182,6 +182,7 @@ def test_with_a_plan_it_compiles_as_one_graph(options):
         ({"aggregation": "max"}, "unknown aggregation 'max'"),
         ({"norm": "layer"}, "unknown norm 'layer'"),
         ({"read": "last"}, "unknown read 'last'"),
+        ({"layers": 0}, "layers: expected 1 or more, got 0"),
         ({"hops": 0}, "hops: expected 1 or more, got 0"),
         ({"policy": "whole", "rooted": True}, "rooted: the subgraphs of policy 'whole' have no"),
     ],
