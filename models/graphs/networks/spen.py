@@ -107,10 +107,7 @@ class SPEN(GraphNetwork):
         polynomials: bool = False,
     ) -> None:
         super().__init__()
-        require_choice("aggregation", aggregation, ("mean", "sum", "attention"))
-        require_choice("norm", norm, ("batch", "graph", "none"))
-        require_choice("read", read, ("mean", "sum"))
-        require_layers(layers)
+        _require_options(aggregation, norm, read, layers)
         options = PlanOptions(policy, hops, rooted)
         options.check()
         self.plan_options = options
@@ -119,9 +116,6 @@ class SPEN(GraphNetwork):
         self.read: Read = read
         self.recompute, self.polynomials = recompute, polynomials
         self.embed = nn.Embedding(node_types, width)
-        # flags of edges and of the diagonal beside the types
-        first = {2: 3 + width, 1: 1} if polynomials else {2: 2 + width}
-        orders = [first, *([{2: width, 1: width}] * (layers - 1)), {0: width}]
         self.stages = nn.ModuleList(
             _Stage(
                 before,
@@ -131,7 +125,7 @@ class SPEN(GraphNetwork):
                 norm=norm,
                 residual=residual and before == after,
             )
-            for before, after in pairwise(orders)
+            for before, after in pairwise(_channels(width, layers, polynomials))
         )
         self.decode = _perceptron(width, hidden, outputs, dropout)
 
@@ -180,6 +174,21 @@ class _Stage(nn.Module):
     def forward(self, features: Features, plan: SubgraphPlan) -> Features:
         found = self.activation(*self.layer(*features, plan=plan))
         return found if self.norm is None else self.norm(*found, plan=plan)
+
+
+def _require_options(aggregation: str, norm: str, read: str, layers: int) -> None:
+    """Refuse options that do not exist."""
+    require_choice("aggregation", aggregation, ("mean", "sum", "attention"))
+    require_choice("norm", norm, ("batch", "graph", "none"))
+    require_choice("read", read, ("mean", "sum"))
+    require_layers(layers)
+
+
+def _channels(width: int, layers: int, polynomials: bool) -> list[dict[int, int]]:
+    """Return the channels of each order before, between and after the layers."""
+    # flags of edges and of the diagonal beside the types
+    first = {2: 3 + width, 1: 1} if polynomials else {2: 2 + width}
+    return [first, *([{2: width, 1: width}] * (layers - 1)), {0: width}]
 
 
 def _perceptron(width: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential:
