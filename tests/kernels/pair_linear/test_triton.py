@@ -1,8 +1,5 @@
 """What surrounds the Triton kernels, and the checks of triton_checks.py in other processes."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,21 +10,11 @@ from eqlib.kernels.pair_linear import whynot
 from eqlib.kernels.pair_linear.arguments import Linear, Reduction, WeightGradient
 from eqlib.kernels.pair_linear.triton_configurations import constants, tile_of
 from tests.kernels.pair_linear.cases import Case, make
+from tests.kernels.processes import run
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-ROOT = Path(__file__).parents[3]
 CHECKS = Path(__file__).with_name("triton_checks.py")
-
-
-def run(command, **settings):
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment |= {"TRITON_DEFAULT_FP_FUSION": "1", **settings}
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    return done.stdout
 
 
 def run_checks(group, **settings):

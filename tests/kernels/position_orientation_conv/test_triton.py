@@ -1,8 +1,5 @@
 """What surrounds the Triton kernels, and the checks of triton_checks.py in other processes."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,21 +16,11 @@ from eqlib.kernels.position_orientation_conv.triton_configurations import (
     tiles,
 )
 from tests.kernels.position_orientation_conv.cases import CASES, Case, make
+from tests.kernels.processes import run
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-ROOT = Path(__file__).parents[3]
 CHECKS = Path(__file__).with_name("triton_checks.py")
-
-
-def run(command, **settings):
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment |= {"TRITON_DEFAULT_FP_FUSION": "1", **settings}
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    return done.stdout
 
 
 def run_checks(group, **settings):
