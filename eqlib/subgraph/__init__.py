@@ -35,15 +35,18 @@ from eqlib.subgraph.polynomials import (
     multigraphs,
     polynomial_features,
 )
+from eqlib.subgraph.representations import FeatureRows, PlanIndex
 
 __all__ = [
     "CostWarning",
     "FeatureBatchNorm",
     "FeatureGraphNorm",
+    "FeatureRows",
     "Features",
     "Multigraph",
     "PermutationLinear",
     "PlanCost",
+    "PlanIndex",
     "Pointwise",
     "SubgraphAttention",
     "SubgraphLayer",

@@ -142,9 +142,7 @@ def check_rows(found: Mapping[int, Tensor], plan: SubgraphPlan, local: bool) -> 
     Raises:
         ValueError: there are other rows.
     """
-    local_rows = (plan.num_subgraphs, plan.num_members, plan.num_pairs)
-    graph_rows = (plan.num_owners, plan.num_nodes, plan.num_slots)
-    expected, other = (local_rows, graph_rows) if local else (graph_rows, local_rows)
+    expected, other = row_counts(plan, local), row_counts(plan, not local)
     level, mend = ("subgraphs", "extract") if local else ("graph", "aggregate")
     for order, rows in found.items():
         if rows.ndim == 2 and rows.shape[0] == expected[order]:
@@ -156,6 +154,18 @@ def check_rows(found: Mapping[int, Tensor], plan: SubgraphPlan, local: bool) -> 
             f"{ORDER_NAMES[order]} has shape {tuple(rows.shape)}; expected {expected[order]} rows "
             f"on the level of the {level}{hint}"
         )
+
+
+def row_counts(plan: SubgraphPlan, local: bool) -> tuple[int, int, int]:
+    """Numbers of rows of features of orders 0, 1 and 2.
+
+    Args:
+        plan: the subgraphs.
+        local: whether rows are those of the subgraphs, or of the graph.
+    """
+    if local:
+        return plan.num_subgraphs, plan.num_members, plan.num_pairs
+    return plan.num_owners, plan.num_nodes, plan.num_slots
 
 
 def check_root(plan: SubgraphPlan) -> None:

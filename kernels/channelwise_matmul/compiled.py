@@ -25,11 +25,18 @@ def whynot(dtype: torch.dtype) -> str:
     return native.whynot(_SOURCE, _REAL[dtype])
 
 
-def multiply(a: Tensor, b: Tensor) -> Tensor:
-    """Return the sums over the first axis; only channels need be side by side in memory."""
+def multiply(a: Tensor, b: Tensor, result: Tensor | None = None) -> Tensor:
+    """Return the sums over the first axis; only channels need be side by side in memory.
+
+    Args:
+        a: (depth, rows, channels).
+        b: (depth, columns, channels).
+        result: where to write them, (rows, columns, channels) and contiguous, or None.
+    """
     a, b = (part if part.stride(2) == 1 else part.contiguous() for part in (a, b))
     (depth, rows, channels), columns = a.shape, b.shape[1]
-    result = a.new_empty(rows, columns, channels)
+    if result is None:
+        result = a.new_empty(rows, columns, channels)
     if not depth:
         return result.zero_()
     threads = torch.get_num_threads() if depth * result.numel() > _WORK_FOR_THREADS else 1

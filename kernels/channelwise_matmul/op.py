@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from eqlib.kernels.channelwise_matmul import compiled, naive
+from eqlib.kernels.choice import require_implementation
 
 NAMES = ("naive", "compiled")
 
@@ -38,13 +39,7 @@ def channelwise_matmul(a: Tensor, b: Tensor, implementation: str) -> Tensor:
     if a.dtype != b.dtype:
         raise TypeError(f"b: expected {a.dtype}, as a, got {b.dtype}")
     name = pick(a.device, a.dtype)[0] if implementation == "auto" else implementation
-    if name not in NAMES:
-        raise ValueError(f"implementation is {name!r}; expected 'auto' or one of {NAMES}")
-    if reason := whynot(name, a.device, a.dtype):
-        raise ValueError(
-            f"implementation {name!r} cannot run: {reason}; expected 'auto', which picks one "
-            "that can"
-        )
+    require_implementation(name, NAMES, lambda name: whynot(name, a.device, a.dtype))
     return (compiled if name == "compiled" else naive).multiply(a, b).contiguous()
 
 

@@ -4,6 +4,7 @@ from types import ModuleType
 
 import torch
 
+from eqlib.kernels.choice import require_implementation
 from eqlib.kernels.convnext_block import compiled, naive
 
 NAMES = ("naive", "compiled")
@@ -45,11 +46,5 @@ def load(name: str, device: torch.device, dtype: torch.dtype) -> ModuleType:
     """
     if name == "auto":
         name, _ = pick(device, dtype)
-    if name not in NAMES:
-        raise ValueError(f"implementation is {name!r}; expected 'auto' or one of {NAMES}")
-    if reason := whynot(name, device, dtype):
-        raise ValueError(
-            f"implementation {name!r} cannot run: {reason}; expected 'auto', which picks one "
-            "that can"
-        )
+    require_implementation(name, NAMES, lambda name: whynot(name, device, dtype))
     return _MODULES[name]

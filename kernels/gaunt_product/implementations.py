@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from itertools import product
 from types import ModuleType
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from eqlib.kernels.choice import whynot_triton
 from eqlib.kernels.gaunt_product.triton_configurations import chip_of, largest_degree
 from eqlib.kernels.gaunt_product.triton_tables import SPARSE_UP_TO
 
@@ -114,12 +114,8 @@ def whynot(
             return f"it runs on the CPU, not on {device.type}"
         return str(_module(name).whynot(dtype))
     if name.startswith("triton"):
-        if find_spec("triton") is None:
-            return "triton is not installed"
-        from triton import knobs
-
-        if device.type != "cuda" and not knobs.runtime.interpret:
-            return f"it runs on CUDA devices, not on {device.type}"
+        if reason := whynot_triton(device):
+            return reason
         degree = max(lmaxes)
         if degree > SPARSE_UP_TO and degree > (limit := largest_degree(chip_of(device), dtype)):
             return f"its tiles for {dtype} on this chip end at degree {limit}, not {degree}"

@@ -1,15 +1,17 @@
 """Refusal of what does not fit: implementations read memory without looking."""
 
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from eqlib.kernels.pair_linear.arguments import Pairs
 
-_PASSED: dict[tuple[Any, ...], list[tuple[Callable[[], Tensor | None], int]]] = {}
+Made = TypeVar("Made")
+
+_PASSED: dict[tuple[Any, ...], tuple[list[tuple[Callable[[], Tensor | None], int]], Any]] = {}
 _REMEMBERED = 64
 _REAL = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -52,7 +54,7 @@ def check_features(x: Tensor, scale: Tensor | None, transpose: Tensor) -> None:
     check_tensor("transpose", transpose, x, 1, real=False)
     check_shape("transpose", transpose, (len(x),))
     if x.device.type == "cpu":  # elsewhere looking would wait for the device
-        _once(_check_transpose, [transpose])
+        remember(_check_transpose, [transpose])
 
 
 def check_pairs(x: Tensor, pairs: Pairs) -> None:
@@ -86,7 +88,54 @@ def check_pairs(x: Tensor, pairs: Pairs) -> None:
             "and slot_starts where pairs share rows"
         )
     if x.device.type == "cpu":
-        _once(_check_indices, list(pairs))
+        remember(_check_indices, list(pairs))
+
+
+def check_nodes(
+    x: Tensor,
+    pairs: Pairs,
+    node: Tensor | None,
+    member_order: Tensor | None,
+    member_starts: Tensor | None,
+) -> None:
+    """Raise unless the nodes of members fit the pairs.
+
+    Raises:
+        ValueError: they do not.
+        TypeError: a tensor has another dtype than its kind may have.
+    """
+    given = {"node": node, "member_order": member_order, "member_starts": member_starts}
+    if any((index is None) != (pairs.slot is None) for index in given.values()):
+        raise ValueError(
+            "node, member_order, member_starts: expected tensors where there are slots, else None"
+        )
+    if node is None or member_order is None or member_starts is None:
+        return
+    for name, index in given.items():
+        check_tensor(name, index, x, 1, real=False)  # type: ignore[arg-type]
+    check_shape("node", node, (len(pairs.subgraph),))
+    check_shape("member_order", member_order, (len(node),))
+    if x.device.type == "cpu":
+        remember(_check_nodes, [node, member_order, member_starts, *pairs])
+
+
+def _check_nodes(node: Tensor, order: Tensor, starts: Tensor, *tensors: Any) -> None:
+    pairs = Pairs(*tensors)
+    _check_range("member_order", order, len(node))
+    _check_starts("member_starts", starts, len(node), "members")
+    by_node = node[order]
+    if not torch.equal(by_node, _repeat(starts.diff(), len(node))):
+        raise ValueError(
+            "member_order, member_starts: expected the members sorted by node, and where those of "
+            "each node begin"
+        )
+    place = torch.arange(len(node)) - pairs.starts[pairs.subgraph]
+    size = pairs.starts.diff()[pairs.subgraph]
+    diagonal = pairs.slot[pairs.pair_starts[pairs.subgraph] + place * (size + 1)]  # type: ignore[index]
+    slots = diagonal[order]
+    same = by_node[1:] == by_node[:-1]
+    if not torch.equal(slots[1:][same], slots[:-1][same]):
+        raise ValueError("node: expected the pairs (i, i) of all members of a node to be one slot")
 
 
 def _check_presence(pairs: Pairs) -> None:
@@ -99,26 +148,31 @@ def _check_presence(pairs: Pairs) -> None:
         )
 
 
-def _once(check: Callable[..., None], tensors: list[Tensor | None]) -> None:
-    """Call a check unless these very tensors have passed it and nobody has written to them since.
+def remember(make: Callable[..., Made], tensors: Sequence[Tensor | None]) -> Made:
+    """Return what is made of tensors, from memory where it was made of these very tensors before.
 
-    Looking takes a tenth of the time of an operation, and layers and derivatives share indices.
+    Looking at indices takes a tenth of the time of an operation, and layers and derivatives share
+    them. What somebody has written to since is looked at again.
+
+    Args:
+        make: what to call; it raises where a tensor does not fit.
+        tensors: its arguments.
     """
     given = [tensor for tensor in tensors if tensor is not None]
     if any(tensor.is_inference() for tensor in given):  # these do not count what is written
-        check(*tensors)
-        return
-    key = (check.__name__, *map(id, tensors))
-    marks = _PASSED.get(key, [(lambda: None, 0)])
+        return make(*tensors)
+    key = (make.__name__, *map(id, tensors))
+    marks, made = _PASSED.get(key, ([(lambda: None, 0)], None))
     if all(
         passed() is tensor and version == tensor._version
         for (passed, version), tensor in zip(marks, given, strict=False)
     ):
-        return
-    check(*tensors)
+        return cast(Made, made)
+    found = make(*tensors)
     if len(_PASSED) >= _REMEMBERED:
         _PASSED.clear()
-    _PASSED[key] = [(weakref.ref(tensor), tensor._version) for tensor in given]
+    _PASSED[key] = [(weakref.ref(tensor), tensor._version) for tensor in given], found
+    return found
 
 
 def _check_transpose(transpose: Tensor) -> None:

@@ -36,7 +36,7 @@ def reduce(arguments: Reduction) -> Tensor:
     parts = 3 if pairs.root is None else 5
     y = x.new_empty(len(pairs.subgraph), parts * x.shape[1])
     threads = count_threads(len(pairs.row) * x.shape[1])
-    problem = Problem(x.data_ptr(), None, None, _pointer(scale), x.shape[1], 0, threads)
+    problem = Problem(x.data_ptr(), None, None, pointer(scale), x.shape[1], 0, threads)
     _library(x.dtype).reduce(problem, structure_of(pairs), y.data_ptr())
     return y
 
@@ -46,9 +46,9 @@ def linear(arguments: Linear) -> Tensor:
     x, weight, spread, scale, pairs = arguments
     _, inputs, outputs = weight.shape
     y = x.new_empty(len(x), outputs)
-    tensors = (_pointer(part) for part in (x, weight, spread, scale))
+    tensors = (pointer(part) for part in (x, weight, spread, scale))
     work = len(x) * outputs * (inputs + 1) + len(pairs.row) * outputs
-    problem = Problem(*tensors, inputs, outputs, count_threads(work))
+    problem = Problem(*tensors, inputs, outputs, count_threads(work), pairs.parts)
     _check(_library(x.dtype).linear(problem, structure_of(pairs), y.data_ptr()))
     return y
 
@@ -82,17 +82,22 @@ class Problem(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("x", "weight", "spread", "scale")),
-        *((name, ctypes.c_int64) for name in ("inputs", "outputs", "threads")),
+        *((name, ctypes.c_int64) for name in ("inputs", "outputs", "threads", "parts")),
     ]
 
 
 def structure_of(pairs: Pairs) -> Structure:
     """Return the pairs in C, which live as long as the tensors do."""
     counts = len(pairs.transpose), len(pairs.subgraph), len(pairs.starts) - 1
-    return Structure(*(_pointer(part) for part in pairs), *counts)
+    return Structure(*(pointer(part) for part in pairs), *counts)
 
 
-def _pointer(tensor: Tensor | None) -> int | None:
+def pointer(tensor: Tensor | None) -> int | None:
+    """Return where a tensor begins, or None.
+
+    Args:
+        tensor: a tensor, which has to outlive the pointer.
+    """
     return None if tensor is None else tensor.data_ptr()
 
 

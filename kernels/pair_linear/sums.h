@@ -12,10 +12,11 @@ typedef struct {
 } structure;
 
 /* The arguments: x (rows, inputs), weight (2, inputs, outputs), spread (members, parts outputs) and
- * scale (rows), which may be null; parts are 3, or 5 with roots. */
+ * scale (rows), which may be null; parts are 2, row and column, or 3 with the diagonal before them,
+ * or 5 with roots. */
 typedef struct {
     const REAL *x, *weight, *spread, *scale;
-    int64_t inputs, outputs, threads;
+    int64_t inputs, outputs, threads, parts;
 } problem;
 
 static inline const REAL *take_pair(const problem *q, const structure *p, int64_t pair,

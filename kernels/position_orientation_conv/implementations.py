@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from math import inf
 from types import ModuleType
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from eqlib.kernels.choice import require_implementation, whynot_triton
 from eqlib.kernels.position_orientation_conv.arguments import Arguments
 from eqlib.kernels.position_orientation_conv.attributes import count_monomials
 
@@ -64,13 +64,8 @@ def whynot(name: str, arguments: Arguments) -> str:
         return ""
     if name == "compiled" and device.type != "cpu":
         return f"it runs on the CPU, not on {device.type}"
-    if name == "triton":
-        if find_spec("triton") is None:
-            return "triton is not installed"
-        from triton import knobs
-
-        if device.type != "cuda" and not knobs.runtime.interpret:
-            return f"it runs on CUDA devices, not on {device.type}"
+    if name == "triton" and (reason := whynot_triton(device)):
+        return reason
     return str(_module(name).whynot(arguments))
 
 
@@ -82,13 +77,7 @@ def load(name: str, arguments: Arguments) -> Implementation:
     """
     if name == "auto":
         name, _ = choose(arguments)
-    if name not in NAMES:
-        raise ValueError(f"implementation is {name!r}; expected 'auto' or one of {NAMES}")
-    if reason := whynot(name, arguments):
-        raise ValueError(
-            f"implementation {name!r} cannot run: {reason}; expected 'auto', which picks one "
-            "that can"
-        )
+    require_implementation(name, NAMES, lambda name: whynot(name, arguments))
     module = _module(name)
     return Implementation(module.convolve, module.differentiate)
 

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from types import ModuleType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from eqlib.kernels.choice import require_implementation, whynot_triton
 
 NAMES = ("naive", "blocked", "compiled", "triton")
 _FILES = {"naive": "naive", "blocked": "blocked", "compiled": "compiled", "triton": "triton_launch"}
@@ -60,14 +61,7 @@ def whynot(name: str, device: torch.device, dtype: torch.dtype, dimension: int =
         if device.type != "cpu":
             return f"it runs on the CPU, not on {device.type}"
         return str(_module(name).whynot(dtype))
-    if name == "triton":
-        if find_spec("triton") is None:
-            return "triton is not installed"
-        from triton import knobs
-
-        if device.type != "cuda" and not knobs.runtime.interpret:
-            return f"it runs on CUDA devices, not on {device.type}"
-    return ""
+    return whynot_triton(device) if name == "triton" else ""
 
 
 @cache
@@ -79,13 +73,7 @@ def load(name: str, device: torch.device, dtype: torch.dtype, dimension: int) ->
     """
     if name == "auto":
         name, _ = pick(device, dtype, dimension)
-    if name not in NAMES:
-        raise ValueError(f"implementation is {name!r}; expected 'auto' or one of {NAMES}")
-    if reason := whynot(name, device, dtype, dimension):
-        raise ValueError(
-            f"implementation {name!r} cannot run: {reason}; expected 'auto', which picks one "
-            "that can"
-        )
+    require_implementation(name, NAMES, lambda name: whynot(name, device, dtype, dimension))
     module = _module(name)
     return Implementation(module.decompose, module.differentiate)
 

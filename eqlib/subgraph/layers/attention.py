@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from eqlib.geometry import segment_softmax, segment_sum
 from eqlib.subgraph._arguments import check_at_least, check_channels
 from eqlib.subgraph.features import Features, features_of
-from eqlib.subgraph.layers.levels import count_rows, row_of_graph
+from eqlib.subgraph.levels import count_rows, row_of_graph
 from eqlib.subgraph.maps.linear import PermutationLinear
 from eqlib.subgraph.plans.plan import SubgraphPlan
+from eqlib.subgraph.representations import feature_signature
+from eqlib.symmetry import Signature
 
 
 class SubgraphAttention(nn.Module):
@@ -56,6 +58,12 @@ class SubgraphAttention(nn.Module):
         self.scores = PermutationLinear(
             channels, scores, rooted, bias=False, implementation=implementation
         )
+
+    @property
+    def signature(self) -> Signature:
+        """Permutations of the nodes: of rows of the subgraphs that go in, and of the graph."""
+        orders = self.scores.channels_in
+        return feature_signature(orders, orders, local_in=True)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw the weights anew.

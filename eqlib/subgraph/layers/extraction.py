@@ -1,17 +1,10 @@
 """From the graph to its subgraphs and back: features are gathered, and averaged or summed."""
 
-from typing import Literal
-
-import torch
-from torch import Tensor
-
-from eqlib.geometry import gather_nodes, segment_sum
+from eqlib.geometry import gather_nodes
 from eqlib.subgraph._arguments import check_how, check_levels
 from eqlib.subgraph.features import Features, features_of
-from eqlib.subgraph.layers.levels import count_copies, count_rows, row_of_graph
+from eqlib.subgraph.levels import How, join_copies, row_of_graph
 from eqlib.subgraph.plans.plan import SubgraphPlan
-
-How = Literal["mean", "sum"]
 
 
 def extract(features: Features, plan: SubgraphPlan) -> Features:
@@ -57,20 +50,3 @@ def aggregate(features: Features, plan: SubgraphPlan, how: How = "mean") -> Feat
     check_how(how)
     found = check_levels(features, plan, local=True)
     return features_of({order: join_copies(x, plan, order, how) for order, x in found.items()})
-
-
-def join_copies(rows: Tensor, plan: SubgraphPlan, order: int, how: How) -> Tensor:
-    """The mean or sum of the copies of each row of the graph.
-
-    Args:
-        rows: features of an order, on the level of the subgraphs.
-        plan: the subgraphs.
-        order: 0, 1 or 2.
-        how: "mean" or "sum".
-    """
-    total = segment_sum(rows, row_of_graph(plan, order), count_rows(plan, order))
-    if how == "sum":
-        return total
-    wide = torch.promote_types(total.dtype, torch.float32)
-    counts = count_copies(plan, order).clamp(min=1).to(wide)
-    return (total / counts[:, None]).to(total.dtype)

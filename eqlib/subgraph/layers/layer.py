@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from eqlib.subgraph._arguments import check_aggregation, check_residual
 from eqlib.subgraph.features import Features, features_of
 from eqlib.subgraph.layers.attention import SubgraphAttention
-from eqlib.subgraph.layers.extraction import How, aggregate, extract, join_copies
-from eqlib.subgraph.layers.levels import count_copies
+from eqlib.subgraph.layers.extraction import aggregate, extract
 from eqlib.subgraph.layers.pointwise import Pointwise
+from eqlib.subgraph.levels import How, count_copies, join_copies
 from eqlib.subgraph.maps.linear import PermutationLinear
 from eqlib.subgraph.plans.plan import SubgraphPlan
+from eqlib.subgraph.representations import feature_signature
+from eqlib.symmetry import Signature
 
 Aggregation = Literal["mean", "sum", "attention"]
 
@@ -90,6 +92,11 @@ class SubgraphLayer(nn.Module):
         shared = self.linear.weights == "shared"
         return shared and self.activation is None and self.attention is None
 
+    @property
+    def signature(self) -> Signature:
+        """Permutations of the nodes: the plan is relabelled, and rows of the graph follow it."""
+        return feature_signature(self.linear.channels_in, self.linear.channels_out)
+
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw the weights anew.
 
@@ -134,16 +141,13 @@ class SubgraphLayer(nn.Module):
         return f"aggregation={how!r}, residual={self.residual}"
 
     def _map_shared(self, given: Features, plan: SubgraphPlan) -> Features:
-        """Map what the subgraphs share; pairs come back as means."""
-        mapped = self.linear.map_shared(given, plan)
-        found = {}
-        for order, rows in mapped.by_order().items():
-            if order < 2:
+        """Map what the subgraphs share; pairs and nodes come back as means."""
+        found = self.linear.map_shared(given, plan).by_order()
+        for order, rows in found.items():
+            if order == 0:
                 found[order] = join_copies(rows, plan, order, self.how)
             elif self.how == "sum":
-                found[order] = (rows * count_copies(plan, 2)[:, None]).to(rows.dtype)
-            else:
-                found[order] = rows
+                found[order] = (rows * count_copies(plan, order)[:, None]).to(rows.dtype)
         return features_of(found)
 
     def _map(self, given: Features, plan: SubgraphPlan) -> Features:

@@ -1,6 +1,8 @@
 """Norms of features: over the batch, or over each graph; diagonal pairs apart from the others."""
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, no_type_check
 
 import torch
@@ -11,41 +13,32 @@ from torch.nn.functional import batch_norm
 from eqlib.geometry import gather_nodes, segment_mean
 from eqlib.subgraph._arguments import check_channels, check_features, check_rows
 from eqlib.subgraph.features import Features, features_of
-from eqlib.subgraph.layers.levels import graph_of_rows, off_diagonal
+from eqlib.subgraph.levels import graph_of_rows, off_diagonal
 from eqlib.subgraph.plans.plan import SubgraphPlan
+from eqlib.subgraph.representations import feature_signature
+from eqlib.symmetry import Signature
 
 
-class FeatureBatchNorm(nn.Module):
-    r"""Batch norm of each order, with statistics of their own for diagonal and other pairs.
-
-    .. math:: y = \gamma_k\, \frac{x - \mu_k}{\sqrt{\sigma_k^2 + \epsilon}} + \beta_k
-
-    with mean and variance over all rows of the kind k in the batch, as in
-    ``torch.nn.BatchNorm1d``.
+class _FeatureNorm(nn.Module, ABC):
+    """A norm of each order, whose rows are of one kind or, for pairs, of two.
 
     Args:
         channels: number of channels of each order.
-        eps: added to the variances.
-        momentum: share of the batch in the running statistics, which are used in evaluation.
-
-    Raises:
-        ValueError: an argument has another value.
-        TypeError: an argument has another type.
-
-    Note:
-        In training, a kind with fewer than two rows in the batch is normalised by the running
-        statistics and leaves these as they are.
+        norm: makes the norm of an order from the numbers of kinds and of channels.
     """
 
-    def __init__(
-        self, channels: Mapping[int, int], eps: float = 1e-5, momentum: float = 0.1
-    ) -> None:
+    def __init__(self, channels: Mapping[int, int], norm: Callable[[int, int], nn.Module]) -> None:
         super().__init__()
         check_channels("channels", channels)
         self.channels = dict(sorted(channels.items(), reverse=True))
         self.norms = nn.ModuleDict()
         for order, count in self.channels.items():
-            self.norms[str(order)] = _BatchNorm(_kinds(order), count, eps, momentum)
+            self.norms[str(order)] = norm(2 if order == 2 else 1, count)
+
+    @property
+    def signature(self) -> Signature:
+        """Permutations of the nodes: of rows of the graph, or where ``local`` of the subgraphs."""
+        return feature_signature(self.channels, self.channels, "local", "local")
 
     def forward(
         self,
@@ -72,17 +65,50 @@ class FeatureBatchNorm(nn.Module):
         like = next(self.parameters())
         found = check_features(Features(pairs, nodes, scalars), self.channels, like)
         check_rows(found, plan, local)
-        for order, rows in found.items():
-            kind = _kind_of_rows(plan, order, local)
-            found[order] = self.norms[str(order)](rows, kind)
-        return features_of(found)
+        return features_of({q: self._normalised(q, x, plan, local) for q, x in found.items()})
 
     def extra_repr(self) -> str:
         """Channels."""
         return f"{self.channels}"
 
+    @abstractmethod
+    def _normalised(self, order: int, rows: Tensor, plan: SubgraphPlan, local: bool) -> Tensor:
+        """The rows of an order after its norm."""
 
-class FeatureGraphNorm(nn.Module):
+
+class FeatureBatchNorm(_FeatureNorm):
+    r"""Batch norm of each order, with statistics of their own for diagonal and other pairs.
+
+    .. math:: y = \gamma_k\, \frac{x - \mu_k}{\sqrt{\sigma_k^2 + \epsilon}} + \beta_k
+
+    with mean and variance over all rows of the kind k in the batch, as in
+    ``torch.nn.BatchNorm1d``.
+
+    Args:
+        channels: number of channels of each order.
+        eps: added to the variances.
+        momentum: share of the batch in the running statistics, which are used in evaluation.
+
+    Raises:
+        ValueError: an argument has another value.
+        TypeError: an argument has another type.
+
+    Note:
+        In training, a kind with fewer than two rows in the batch is normalised by the running
+        statistics and leaves these as they are.
+    """
+
+    def __init__(
+        self, channels: Mapping[int, int], eps: float = 1e-5, momentum: float = 0.1
+    ) -> None:
+        super().__init__(channels, partial(_BatchNorm, eps=eps, momentum=momentum))
+
+    def _normalised(self, order: int, rows: Tensor, plan: SubgraphPlan, local: bool) -> Tensor:
+        normalised: Tensor = self.norms[str(order)](rows, _kind_of_rows(plan, order, local))
+        return normalised
+
+
+class FeatureGraphNorm(_FeatureNorm):
     r"""Norm over each graph and order, diagonal pairs apart from the others.
 
     .. math:: y = \gamma_k\, \frac{x - \alpha_k \mu_{gk}}{\sqrt{\sigma_{gk}^2 + \epsilon}}
@@ -108,49 +134,14 @@ class FeatureGraphNorm(nn.Module):
     """
 
     def __init__(self, channels: Mapping[int, int], eps: float = 1e-5) -> None:
-        super().__init__()
-        check_channels("channels", channels)
-        self.channels = dict(sorted(channels.items(), reverse=True))
-        self.norms = nn.ModuleDict()
-        for order, count in self.channels.items():
-            self.norms[str(order)] = _GraphNorm(_kinds(order), count, eps)
+        super().__init__(channels, partial(_GraphNorm, eps=eps))
 
-    def forward(
-        self,
-        pairs: Float[Tensor, "pairs channels_2"] | None = None,
-        nodes: Float[Tensor, "nodes channels_1"] | None = None,
-        scalars: Float[Tensor, "scalars channels_0"] | None = None,
-        *,
-        plan: SubgraphPlan,
-        local: bool = False,
-    ) -> Features:
-        """The normalised features.
-
-        Args:
-            pairs: order 2.
-            nodes: order 1.
-            scalars: order 0.
-            plan: the subgraphs.
-            local: whether rows are those of the subgraphs; otherwise they are those of the graph.
-
-        Raises:
-            ValueError: features do not fit the layer or the plan.
-            TypeError: a dtype is not that of the layer, save under autocast.
-        """
-        like = next(self.parameters())
-        found = check_features(Features(pairs, nodes, scalars), self.channels, like)
-        check_rows(found, plan, local)
-        for order, rows in found.items():
-            if order == 0 and not plan.has_centers:
-                continue
-            graph = graph_of_rows(plan, order, local)
-            kind = _kind_of_rows(plan, order, local)
-            found[order] = self.norms[str(order)](rows, kind, graph, plan.num_graphs)
-        return features_of(found)
-
-    def extra_repr(self) -> str:
-        """Channels."""
-        return f"{self.channels}"
+    def _normalised(self, order: int, rows: Tensor, plan: SubgraphPlan, local: bool) -> Tensor:
+        if order == 0 and not plan.has_centers:
+            return rows
+        graph, kind = graph_of_rows(plan, order, local), _kind_of_rows(plan, order, local)
+        normalised: Tensor = self.norms[str(order)](rows, kind, graph, plan.num_graphs)
+        return normalised
 
 
 class _BatchNorm(nn.Module):
@@ -264,10 +255,6 @@ class _Reordered(torch.autograd.Function):
 
 def _weighted_sums(x: Tensor, shares: Tensor) -> Tensor:
     return torch.stack([(x * share[:, None]).sum(0) for share in shares.unbind(1)])
-
-
-def _kinds(order: int) -> int:
-    return 2 if order == 2 else 1
 
 
 def _kind_of_rows(plan: SubgraphPlan, order: int, local: bool) -> Tensor:

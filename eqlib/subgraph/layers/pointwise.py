@@ -4,6 +4,8 @@ from torch import Tensor, nn
 
 from eqlib.subgraph.features import Features
 from eqlib.subgraph.plans.plan import SubgraphPlan
+from eqlib.subgraph.representations import feature_signature
+from eqlib.symmetry import Signature
 
 
 class Pointwise(nn.Module):
@@ -16,6 +18,11 @@ class Pointwise(nn.Module):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
+
+    @property
+    def signature(self) -> Signature:
+        """Permutations of the nodes, with a plan: rows of the graph follow it."""
+        return feature_signature((2, 1, 0), (2, 1, 0))
 
     def forward(
         self,

@@ -7,8 +7,7 @@ from torch import Tensor
 from eqlib.geometry import segment_mean, segment_sum
 from eqlib.subgraph._arguments import check_how, check_levels
 from eqlib.subgraph.features import Features
-from eqlib.subgraph.layers.extraction import How
-from eqlib.subgraph.layers.levels import graph_of_rows, off_diagonal
+from eqlib.subgraph.levels import How, graph_of_rows, off_diagonal
 from eqlib.subgraph.plans.plan import SubgraphPlan
 
 

@@ -1,16 +1,15 @@
-"""The factorised maps in one pass, on a CPU where nothing is to be differentiated."""
+"""All maps of a layer in one operation, on a CPU."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from eqlib.kernels.pair_linear import pair_mix, whynot_mix
-from eqlib.subgraph.maps.basis import pair_count, scalar_count, vector_count
+from eqlib.kernels.pair_linear import Settings, pair_layer, whynot_layer
 from eqlib.subgraph.maps.layouts import Layout, Ragged
 from eqlib.subgraph.maps.terms import Term
 
-ORDERS = (2, 1, 0)
+_ORDERS = (2, 1, 0)
 
 
 def can_fuse(
@@ -24,10 +23,7 @@ def can_fuse(
         return False
     if torch.compiler.is_compiling():  # which would trace how a C compiler is found
         return False
-    weights = [term.weight for term in terms.values()]
-    tensors = [*features.values(), *weights, *biases.values()]
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return False
+    tensors = [*features.values(), *(term.weight for term in terms.values()), *biases.values()]
     like = tensors[0]
     if torch.is_autocast_enabled(like.device.type) or len({t.dtype for t in tensors}) > 1:
         return False
@@ -35,7 +31,7 @@ def can_fuse(
         term.shared for term in terms.values()
     ):
         return False
-    return not whynot_mix(like.device, like.dtype)
+    return not whynot_layer(like.device, like.dtype)
 
 
 def apply_fused(
@@ -54,47 +50,12 @@ def apply_fused(
         biases: (places of a scalar, outputs) for each order of the result.
         normalised: divide sums over members by their number.
     """
-    like, pairs = next(iter(features.values())), layout.pairs
-    rows = (len(layout.sizes), pairs.subgraph.shape[0], pairs.transpose.shape[0])
-    sources = {q: features.get(q, like.new_empty(rows[q], 0)) for q in ORDERS}
-    outputs = [biases[q].shape[1] if q in biases else 0 for q in ORDERS]
-    spread, nodes, scalars = pair_mix(
-        *(sources[q] for q in ORDERS),
-        _matrix(features, terms, biases, of_members=True),
-        _matrix(features, terms, biases, of_members=False),
-        torch.cat([biases[q].flatten() for q in ORDERS if q in biases]),
-        *pairs,
-        outputs,
-        normalised,
-    )
-    found = {2: spread, 1: nodes, 0: scalars}
-    if 2 in biases:
-        none = Term(like.new_empty(2, 0, outputs[0]))
-        term = terms[2, 2].maps(0, 2) if 2 in features else none
-        found[2] = layout.linear(features.get(2), term, spread)
-    return {order: found[order] for order in biases}
-
-
-def _matrix(
-    features: Mapping[int, Tensor],
-    terms: Mapping[tuple[int, int], Term],
-    biases: Mapping[int, Tensor],
-    of_members: bool,
-) -> Tensor:
-    """The weights of all vectors of members, or of all scalars of subgraphs, in one matrix."""
-    count = vector_count if of_members else scalar_count
-    heights = [count(p, False) * features[p].shape[1] if p in features else 0 for p in ORDERS]
-    widths = [count(q, False) * biases[q].shape[1] if q in biases else 0 for q in ORDERS]
-    matrix = next(iter(features.values())).new_empty(sum(heights), sum(widths))
-    for p, rows in zip(ORDERS, matrix.split(heights), strict=True):
-        for q, block in zip(ORDERS, rows.split(widths, 1), strict=True):
-            if not (block.shape[0] and block.shape[1]):
-                continue
-            first = pair_count(p, q)
-            if not of_members:
-                first += vector_count(p, False) * vector_count(q, False)
-            sources, places = count(p, False), count(q, False)
-            weight = terms[p, q].weight.narrow(0, first, sources * places)
-            target = block.unflatten(1, (places, -1)).unflatten(0, (sources, -1))
-            target.copy_(weight.unflatten(0, (places, sources)).permute(1, 2, 0, 3))
-    return matrix
+    like, rows = next(iter(features.values())), layout.rows
+    x, nodes, scalars = (features.get(q, like.new_empty(rows[q], 0)) for q in _ORDERS)
+    weights = [terms[p, q].weight for p in _ORDERS if p in features for q in _ORDERS if q in biases]
+    weights += [biases[q] for q in _ORDERS if q in biases]
+    outputs = (biases[q].shape[1] if q in biases else 0 for q in _ORDERS)
+    channels = (x.shape[1], nodes.shape[1], scalars.shape[1], *outputs)
+    settings = Settings(layout.pairs, layout.nodes, channels, normalised)
+    found = pair_layer((x, nodes, scalars), weights, settings)
+    return {q: values for q, values in zip(_ORDERS, found, strict=True) if q in biases}

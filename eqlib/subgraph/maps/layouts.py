@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 
 from eqlib.geometry import gather_nodes, segment_sum
-from eqlib.kernels.pair_linear import Pairs, pair_linear, pair_reduce
+from eqlib.kernels.pair_linear import Nodes, Pairs, pair_linear, pair_reduce
+from eqlib.subgraph.levels import join_copies
 from eqlib.subgraph.maps.basis import vector_count
 from eqlib.subgraph.maps.terms import Term
 from eqlib.subgraph.plans.plan import SubgraphPlan
 
 
+@no_type_check  # a type checker at run time would wrap what torch.compile has to trace
 class Layout(ABC):
     """Subgraphs with members, whose features are rows, sorted by subgraph."""
 
@@ -38,6 +40,14 @@ class Layout(ABC):
     @abstractmethod
     def of_members(self, term: Term) -> Term:
         """The weights that each member has, of those that each subgraph has."""
+
+    def members_of(self, nodes: Tensor) -> Tensor:
+        """The features of members, out of those of the rows that they have."""
+        return nodes
+
+    def nodes_of(self, members: Tensor) -> Tensor:
+        """Those of the rows, out of those of members."""
+        return members
 
     @abstractmethod
     def total(self, members: Tensor) -> Tensor:
@@ -113,7 +123,7 @@ class Ragged(Layout):
         self.plan, self.implementation = plan, implementation
         self.sizes = plan.sizes
         self.root = plan.root if rooted else None
-        self.scale: Tensor | None = None
+        self.nodes: Nodes | None = None
         self.pairs = Pairs(
             plan.transpose,
             plan.starts,
@@ -126,6 +136,16 @@ class Ragged(Layout):
             None,
             None,
         )
+
+    @property
+    def rows(self) -> tuple[int, int, int]:
+        """Number of rows of order 0, 1 and 2."""
+        return self.plan.num_subgraphs, self.plan.num_members, self.plan.num_pairs
+
+    @property
+    def scale(self) -> Tensor | None:
+        """Factor of what is spread to each row of pairs."""
+        return None
 
     def reduce(self, pairs: Tensor) -> Tensor:
         """Sums of the pairs of each member."""
@@ -161,10 +181,11 @@ class Ragged(Layout):
 
 @no_type_check  # a type checker at run time would wrap what torch.compile has to trace
 class Shared(Ragged):
-    """Subgraphs of a plan that share the rows of the pairs of nodes of the graph.
+    """Subgraphs of a plan that share the rows of the nodes, and pairs of nodes, of the graph.
 
-    What members spread over their pairs is averaged over the subgraphs that a pair is in. With
-    rows of the graph, the subgraphs all hold the same pair, so that its maps need no average.
+    What members are given, and what they spread over their pairs, is averaged over the subgraphs
+    that a node or pair is in. With rows of the graph, the subgraphs all hold the same pair, so that
+    its maps need no average.
 
     Args:
         plan: the subgraphs.
@@ -184,5 +205,24 @@ class Shared(Ragged):
             "slot_starts": plan.slot_starts,
         }
         self.pairs = self.pairs._replace(**slots)
-        wide = torch.promote_types(dtype, torch.float32)
-        self.scale = plan.slot_starts.diff().clamp(min=1).to(wide).reciprocal()
+        self.dtype = dtype
+        self.nodes = Nodes(plan.node, plan.member_order, plan.member_starts)
+
+    @property
+    def rows(self) -> tuple[int, int, int]:
+        """Number of rows of order 0, 1 and 2."""
+        return self.plan.num_subgraphs, self.plan.num_nodes, self.plan.num_slots
+
+    @property
+    def scale(self) -> Tensor:
+        """One over the number of pairs of each slot."""
+        wide = torch.promote_types(self.dtype, torch.float32)
+        return self.plan.slot_starts.diff().clamp(min=1).to(wide).reciprocal()
+
+    def members_of(self, nodes: Tensor) -> Tensor:
+        """The features of members, out of those of the nodes."""
+        return gather_nodes(nodes, self.plan.node)
+
+    def nodes_of(self, members: Tensor) -> Tensor:
+        """The means over the members of each node."""
+        return join_copies(members, self.plan, 1, "mean")

@@ -172,15 +172,15 @@ class PermutationLinear(nn.Module):
     def map_shared(self, features: Features, plan: SubgraphPlan) -> Features:
         """Map in all subgraphs at once what they share: rows of the graph.
 
-        The same as mapping the rows that :func:`extract` gives, and averaging pairs over subgraphs
-        as :func:`aggregate` does, with no row for each pair of each subgraph in memory.
+        The same as mapping the rows that :func:`extract` gives, and averaging pairs and nodes over
+        subgraphs as :func:`aggregate` does, with no row for each pair of each subgraph in memory.
 
         Args:
             features: rows of the graph.
             plan: the subgraphs.
 
         Returns:
-            Pairs on the level of the graph; nodes and scalars on that of the subgraphs.
+            Pairs and nodes on the level of the graph, scalars on that of the subgraphs.
 
         Raises:
             ValueError: features do not fit the layer or the plan, or weights are not shared.
@@ -192,9 +192,8 @@ class PermutationLinear(nn.Module):
         check_rows(found, plan, local=False)
         if self.rooted:
             check_root(plan)
-        for order, index in ((1, plan.node), (0, plan.owner)):
-            if order in found:
-                found[order] = gather_nodes(found[order], index)
+        if 0 in found:
+            found[0] = gather_nodes(found[0], plan.owner)
         layout = Shared(plan, self.rooted, self.implementation, self._like.dtype)
         return self._map(found, layout, self._terms(plan.sizes))
 

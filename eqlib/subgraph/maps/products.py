@@ -57,7 +57,11 @@ def apply_terms(
         for source, rows in vectors.items():
             part = _vector_part(terms[source, order], source, order, rooted)
             u = layout.of_members(part).add(u, rows)
-        found[order] = u.squeeze(1) if order == 1 else _pairs(u, features.get(2), terms, layout)
+        found[order] = (
+            layout.nodes_of(u.squeeze(1))
+            if order == 1
+            else _pairs(u, features.get(2), terms, layout)
+        )
     return found
 
 
@@ -73,7 +77,7 @@ def _sources(
         if order == 0:
             scalars[order] = rows[:, None]
             continue
-        found = rows[:, None] if order == 1 else layout.reduce(rows)
+        found = layout.members_of(rows)[:, None] if order == 1 else layout.reduce(rows)
         if order == 2 and inverse is not None:
             found = _with_mean_sums(found, layout.to_members(inverse))
         # All columns at once: a part of them would first be copied.

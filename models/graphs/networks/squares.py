@@ -1,14 +1,15 @@
 """Features of all pairs of nodes of ragged graphs, and their matrix products, graph by graph."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from eqlib.geometry import gather_nodes
-from eqlib.kernels.channelwise_matmul.op import channelwise_matmul, pick
+from eqlib.kernels.channelwise_matmul import compiled
+from eqlib.kernels.channelwise_matmul.op import pick
 from eqlib.models.graphs.networks.base import RaggedGraphs
 
 
@@ -61,12 +62,38 @@ def multiply_singly(
     a: Float[Tensor, "pairs channels"], b: Float[Tensor, "pairs channels"], sizes: Sequence[int]
 ) -> Float[Tensor, "pairs channels"]:
     """Return the products of `multiply`, one graph after the other."""
-    squared = [size * size for size in sizes]
-    products = [a.new_zeros(0, a.shape[1])]
-    for size, left, right in zip(sizes, a.split(squared), b.split(squared), strict=True):
-        rows, columns = (part.unflatten(0, (size, size)) for part in (left, right))
-        products.append(channelwise_matmul(rows.transpose(0, 1), columns, "auto").flatten(0, 1))
-    return torch.cat(products)
+    found: Tensor = _Products.apply(a, b, sizes, False, False)
+    return found
+
+
+class _Products(torch.autograd.Function):
+    """Products of the matrices of each graph, or of their transposes: one node for all graphs.
+
+    Its derivatives are such products again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, a: Tensor, b: Tensor, sizes: Sequence[int], turn_a: bool, turn_b: bool
+    ) -> Tensor:
+        ctx.save_for_backward(a, b)
+        ctx.sizes, ctx.turn_a, ctx.turn_b = sizes, turn_a, turn_b
+        found, squared = a.new_empty(a.shape), [size * size for size in sizes]
+        parts = (part.split(squared) for part in (a.contiguous(), b.contiguous(), found))
+        for size, *matrices in zip(sizes, *parts, strict=True):
+            left, right, product = (part.view(size, size, a.shape[1]) for part in matrices)
+            # the axis that is summed over comes first
+            left = left if turn_a else left.transpose(0, 1)
+            compiled.multiply(left, right.transpose(0, 1) if turn_b else right, product)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        (a, b), (grad,) = ctx.saved_tensors, grads
+        sizes, turn_a, turn_b = ctx.sizes, ctx.turn_a, ctx.turn_b
+        by_a = (b, grad, sizes, turn_b, True) if turn_a else (grad, b, sizes, False, not turn_b)
+        by_b = (grad, a, sizes, True, turn_a) if turn_b else (a, grad, sizes, not turn_a, False)
+        return _Products.apply(*by_a), _Products.apply(*by_b), None, None, None
 
 
 def multiply_padded(

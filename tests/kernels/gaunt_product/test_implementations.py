@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from eqlib.gaunt import gaunt_product, poisson_product
-from eqlib.kernels import native
+from eqlib.kernels import choice, native
 from eqlib.kernels.gaunt_product import (
     LARGEST_DEGREE,
     _weight_gradients,
@@ -238,7 +238,7 @@ def test_pick(device, dtype, lmaxes, compiler, expected, monkeypatch):
 
 def test_pick_on_a_gpu(monkeypatch):
     device = torch.device("cuda")
-    monkeypatch.setattr(implementations, "find_spec", lambda _: None)
+    monkeypatch.setattr(choice, "find_spec", lambda _: None)
     name, reason = pick(device, torch.float32, (2, 2, 2), False)
     assert (name, reason) == ("blocked", "triton cannot run: triton is not installed")
     monkeypatch.undo()

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from eqlib.geometry import symmetric_eigh
-from eqlib.kernels import native
-from eqlib.kernels.symmetric_eigh import NAMES, implementations, pick, whynot
+from eqlib.kernels import choice, native
+from eqlib.kernels.symmetric_eigh import NAMES, pick, whynot
 from eqlib.kernels.symmetric_eigh import symmetric_eigh as operation
 from eqlib.kernels.symmetric_eigh import symmetric_eigh_gradient as gradient
 from tests.kernels.symmetric_eigh.families import matrices, needs
@@ -135,7 +135,7 @@ def test_pick(monkeypatch):
     monkeypatch.setattr(native, "whynot", lambda *_: "no C compiler was found")
     reason = "compiled cannot run: no C compiler was found"
     assert pick(CPU, torch.float32) == ("blocked", reason)
-    monkeypatch.setattr(implementations, "find_spec", lambda _: None)
+    monkeypatch.setattr(choice, "find_spec", lambda _: None)
     assert pick(cuda, torch.float32) == ("blocked", "triton cannot run: triton is not installed")
     monkeypatch.undo()
     pytest.importorskip("triton", reason="triton is not installed")

@@ -133,6 +133,22 @@ def test_half_precision_keeps_statistics_in_float32(norm, rng):
         torch.testing.assert_close(left.double(), right, rtol=2e-2, atol=5e-2)
 
 
+@pytest.mark.parametrize(
+    ("norm", "others"),
+    [(FeatureBatchNorm, ["running_mean", "running_var"]), (FeatureGraphNorm, ["mean_scale"])],
+    ids=["batch", "graph"],
+)
+def test_weights_keep_their_names_and_shapes(norm, others):
+    """Files of trained networks hold them."""
+    found = {name: tuple(value.shape) for name, value in norm({1: 2, 2: 3}).state_dict().items()}
+    names = ["weight", "bias", *others]
+    assert found == {
+        f"norms.{order}.{name}": shape
+        for order, shape in ((2, (2, 3)), (1, (1, 2)))
+        for name in names
+    }
+
+
 @pytest.mark.unchecked
 @pytest.mark.parametrize("norm", [FeatureBatchNorm, FeatureGraphNorm])
 def test_bad_arguments_are_refused(norm, rng):

@@ -1,9 +1,15 @@
 """The two levels of features: rows of the graph, and rows of its subgraphs."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
+from eqlib.geometry import segment_sum
+from eqlib.subgraph._arguments import row_counts
 from eqlib.subgraph.plans.plan import SubgraphPlan
+
+How = Literal["mean", "sum"]
 
 
 def row_of_graph(plan: SubgraphPlan, order: int) -> Tensor:
@@ -23,7 +29,7 @@ def count_rows(plan: SubgraphPlan, order: int) -> int:
         plan: the subgraphs.
         order: 0, 1 or 2.
     """
-    return (plan.num_owners, plan.num_nodes, plan.num_slots)[order]
+    return row_counts(plan, local=False)[order]
 
 
 def count_copies(plan: SubgraphPlan, order: int) -> Tensor:
@@ -40,6 +46,23 @@ def count_copies(plan: SubgraphPlan, order: int) -> Tensor:
     return plan.owner.new_zeros(plan.num_owners).scatter_add(
         0, plan.owner, torch.ones_like(plan.owner)
     )
+
+
+def join_copies(rows: Tensor, plan: SubgraphPlan, order: int, how: How) -> Tensor:
+    """The mean or sum of the copies of each row of the graph.
+
+    Args:
+        rows: features of an order, on the level of the subgraphs.
+        plan: the subgraphs.
+        order: 0, 1 or 2.
+        how: "mean" or "sum".
+    """
+    total = segment_sum(rows, row_of_graph(plan, order), count_rows(plan, order))
+    if how == "sum":
+        return total
+    wide = torch.promote_types(total.dtype, torch.float32)
+    counts = count_copies(plan, order).clamp(min=1).to(wide)
+    return (total / counts[:, None]).to(total.dtype)
 
 
 def graph_of_rows(plan: SubgraphPlan, order: int, local: bool) -> Tensor:
