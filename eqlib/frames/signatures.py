@@ -15,6 +15,7 @@ from eqlib.symmetry import (
     RepresentationProduct,
     Scalar,
     Signature,
+    Structure,
     as_group,
 )
 from eqlib.symmetry.euclidean import EuclideanGroup
@@ -33,7 +34,7 @@ def signature_of(
         output: the one output where there is no signature.
 
     Raises:
-        ValueError: the groups differ.
+        ValueError: the groups differ, or an input is no tensor.
     """
     if signature is None:
         group = as_group("SE(3)" if group is None else group)
@@ -43,6 +44,12 @@ def signature_of(
             f"group: {as_group(group)!r} is not that of the signature, {signature.group!r}; "
             "give one of them, or the same"
         )
+    for name, kind in signature.inputs.items():
+        if isinstance(kind, Structure):
+            raise ValueError(
+                f"signature: {name!r} is {kind!r}, which frames cannot move; let the backbone make "
+                "it of inputs that are tensors"
+            )
     return signature
 
 

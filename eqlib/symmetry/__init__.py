@@ -23,6 +23,7 @@ from eqlib.symmetry.representations import (
 )
 from eqlib.symmetry.signature import Signature
 from eqlib.symmetry.spherical import SphericalTensor
+from eqlib.symmetry.structures import Structure
 
 __all__ = [
     "GL",
@@ -53,6 +54,7 @@ __all__ = [
     "Signature",
     "Similarity",
     "SphericalTensor",
+    "Structure",
     "Vector",
     "as_group",
     "assert_equivariant",

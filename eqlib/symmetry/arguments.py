@@ -1,22 +1,25 @@
 """The named inputs and outputs of a map, checked against its signature."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from torch import Tensor, nn
 
 from eqlib.symmetry.nodes import EdgeIndex
 from eqlib.symmetry.representations import Representation
 from eqlib.symmetry.signature import Signature
+from eqlib.symmetry.structures import Structure
 
 Represented = tuple[Tensor, Representation]
+Structured = tuple[Any, Structure]
 
 
-def represented_inputs(
+def check_inputs(
     fn: Callable[..., object], inputs: Mapping[str, object], signature: Signature
-) -> dict[str, Represented]:
-    """The inputs on which the group acts, each with its representation.
+) -> None:
+    """Raise unless inputs have the names that a map takes.
 
     Args:
         fn: the map, which takes the inputs by name.
@@ -25,8 +28,8 @@ def represented_inputs(
         signature: group and representations.
 
     Raises:
-        ValueError: a name is missing or unknown, or a tensor has a wrong shape or wrong values.
-        TypeError: an argument has the wrong type.
+        ValueError: a name is missing or unknown.
+        TypeError: the inputs have no names.
     """
     if not isinstance(inputs, Mapping):
         raise TypeError(
@@ -34,10 +37,46 @@ def represented_inputs(
             f"got {type(inputs).__name__}"
         )
     _check_names(fn, inputs, signature)
+
+
+def structured_inputs(inputs: Mapping[str, object], signature: Signature) -> dict[str, Structured]:
+    """The inputs on which permutations act that are no tensors, each with its representation.
+
+    Args:
+        inputs: arguments by name.
+        signature: group and representations.
+
+    Raises:
+        ValueError: an argument has wrong values.
+        TypeError: an argument has the wrong type.
+    """
+    found: dict[str, Structured] = {}
+    for name, representation in signature.inputs.items():
+        if inputs.get(name) is not None and isinstance(representation, Structure):
+            value: Any = inputs[name]
+            representation.validate(f"input {name!r}", value, signature.group)
+            found[name] = (value, representation)
+    return found
+
+
+def represented_inputs(
+    inputs: Mapping[str, object], structures: Mapping[str, Structured], signature: Signature
+) -> dict[str, Represented]:
+    """The tensors on which the group acts, each with its representation.
+
+    Args:
+        inputs: arguments by name.
+        structures: those that are no tensors.
+        signature: group and representations.
+
+    Raises:
+        ValueError: a tensor has a wrong shape or wrong values.
+        TypeError: an argument has the wrong type.
+    """
     found: dict[str, Represented] = {}
     for name, representation in signature.inputs.items():
         value = inputs.get(name)
-        if value is None:
+        if value is None or name in structures:
             continue
         if not isinstance(value, Tensor):
             raise TypeError(f"input {name!r}: expected a tensor, got {type(value).__name__}")
@@ -48,12 +87,18 @@ def represented_inputs(
     if not found:
         raise ValueError(f"inputs: expected tensors for {', '.join(signature.inputs)}, got none")
     if signature.group.permutations:
-        _check_permutable(found, signature)
+        _check_permutable(found, structures, signature)
     return found
 
 
-def count_nodes(tensors: Mapping[str, Represented]) -> int | None:
-    """The number of nodes of all tensors, None if none of them has an axis of nodes.
+def count_nodes(
+    tensors: Mapping[str, Represented], structures: Mapping[str, Structured] | None = None
+) -> int | None:
+    """The number of nodes of all arguments, None if none of them has any.
+
+    Args:
+        tensors: arguments with their representations; nodes are those of their axes of nodes.
+        structures: the same of arguments that are no tensors.
 
     Raises:
         ValueError: the numbers differ.
@@ -63,6 +108,8 @@ def count_nodes(tensors: Mapping[str, Represented]) -> int | None:
         for name, (tensor, representation) in tensors.items()
         for axis in representation.node_axes
     ]
+    for name, (value, structure) in (structures or {}).items():
+        counts.append((structure.batch_of(value).shape[0], name))
     if len({count for count, _ in counts}) > 1:
         found = ", ".join(f"{name} has {count}" for count, name in counts)
         raise ValueError(f"the numbers of nodes differ: {found}")
@@ -70,13 +117,14 @@ def count_nodes(tensors: Mapping[str, Represented]) -> int | None:
 
 
 def represented_outputs(
-    results: Mapping[str, object], signature: Signature
+    results: Mapping[str, object], signature: Signature, optional: Collection[str] = ()
 ) -> dict[str, Represented]:
     """The outputs that the signature names, detached, each with its representation.
 
     Args:
         results: what the map returned, by name.
         signature: group and representations.
+        optional: names of the outputs that may be None, and are then left out.
 
     Raises:
         ValueError: an output is missing or has a wrong shape.
@@ -90,6 +138,8 @@ def represented_outputs(
                 f"the map returned {', '.join(results) or 'nothing'}"
             )
         value = results[name]
+        if value is None and name in optional:
+            continue
         if not isinstance(value, Tensor):
             raise TypeError(f"output {name!r}: expected a tensor, got {type(value).__name__}")
         if value.is_complex():
@@ -154,8 +204,10 @@ def _keywords(fn: Callable[..., object]) -> dict[str, bool] | None:
     return {p.name: p.default is not p.empty for p in parameters}
 
 
-def _check_permutable(inputs: Mapping[str, Represented], signature: Signature) -> None:
-    nodes = count_nodes(inputs)
+def _check_permutable(
+    inputs: Mapping[str, Represented], structures: Mapping[str, Structured], signature: Signature
+) -> None:
+    nodes = count_nodes(inputs, structures)
     if nodes is None:
         raise ValueError(
             f"inputs: {signature.group!r} permutes nodes, but none of {', '.join(inputs)} has any"

@@ -7,7 +7,7 @@ from math import inf
 
 import torch
 
-from eqlib.symmetry.arguments import represented_inputs
+from eqlib.symmetry.arguments import check_inputs, represented_inputs, structured_inputs
 from eqlib.symmetry.elements import Element
 from eqlib.symmetry.group import Group
 from eqlib.symmetry.probe import Probe
@@ -40,7 +40,8 @@ def equivariance_error(
     Args:
         fn: any callable that takes the inputs by name and returns a tensor, or a NamedTuple or a
             dict of tensors; a module runs in the mode it is in.
-        inputs: tensors by name. What the signature does not name is passed on unchanged.
+        inputs: tensors by name, and structures such as plans of subgraphs. What the signature does
+            not name is passed on unchanged.
         signature: group and representations; by default ``fn.signature``.
         samples: number of elements, at least the number of ``signature.group.kinds``.
         generator: source of the elements; by default a new one with a fixed seed.
@@ -65,12 +66,16 @@ def equivariance_error(
         that memory). The random state of torch is restored.
     """
     signature = _signature_of(fn, signature)
-    tensors = represented_inputs(fn, inputs, signature)
+    check_inputs(fn, inputs, signature)
+    bound = signature.bind(inputs)
+    structures = structured_inputs(inputs, bound)
+    tensors = represented_inputs(inputs, structures, bound)
     kinds = _kinds(signature.group, samples)
     generator = generator or torch.Generator().manual_seed(0)
     devices = {tensor.get_device() for tensor, _ in tensors.values() if tensor.is_cuda}
     with torch.random.fork_rng(devices=sorted(devices)):
-        return _measure(Probe(fn, inputs, tensors, signature), kinds, generator)
+        probe = Probe(fn, inputs, tensors, structures, bound)
+        return replace(_measure(probe, kinds, generator), signature=signature)
 
 
 def assert_equivariant(

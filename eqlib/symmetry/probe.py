@@ -1,6 +1,7 @@
 """Calling a map on transformed inputs and comparing its outputs."""
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from math import inf
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from eqlib.geometry import segment_mean
 from eqlib.symmetry.arguments import (
     Represented,
+    Structured,
     count_nodes,
     represented_outputs,
     results_by_name,
@@ -23,12 +25,14 @@ class Probe:
     """A map with its inputs, and the outputs that those of transformed inputs are compared with.
 
     The group acts in float64 on the CPU, so that a check adds no error but the rounding of the
-    transformed inputs. Each call gets copies of the tensors, so that a map may write to them.
+    transformed inputs. Each call gets copies of what the group acts on, so that a map may write to
+    it.
 
     Args:
         fn: the map, which takes the inputs by name.
         inputs: tensors by name, and whatever else ``fn`` takes.
         tensors: those of the inputs on which the group acts, with their representations.
+        structures: the same of inputs that are no tensors.
         signature: group and representations.
 
     Raises:
@@ -41,14 +45,20 @@ class Probe:
         fn: Callable[..., object],
         inputs: Mapping[str, object],
         tensors: Mapping[str, Represented],
+        structures: Mapping[str, Structured],
         signature: Signature,
     ) -> None:
-        self.fn, self.inputs, self.tensors, self.signature = fn, inputs, tensors, signature
-        results = self._results(tensors)
-        outputs = represented_outputs(results, signature)
-        nodes = count_nodes({**tensors, **outputs}) if signature.group.permutations else None
-        self.batch = _graph_of_nodes(tensors, nodes)
-        self.unchecked = tuple(name for name in results if name not in outputs)
+        self.fn, self.inputs, self.signature = fn, inputs, signature
+        self.tensors, self.structures = tensors, structures
+        self.optional = [name for name in signature.inputs if inputs.get(name) is None]
+        results = self._results(tensors, structures)
+        outputs = represented_outputs(results, signature, self.optional)
+        nodes = None
+        if signature.group.permutations:
+            nodes = count_nodes({**tensors, **outputs}, structures)
+        self.batch = _graph_of_nodes(tensors, structures, nodes)
+        given = (name for name, value in results.items() if value is not None)
+        self.unchecked = tuple(name for name in given if name not in outputs)
         self.dtype = _least_precise([t for t, _ in (*tensors.values(), *outputs.values())])
         self.radius = self._radius(tensors)
         self.expected = {name: (_exact(t).clone(), r) for name, (t, r) in outputs.items()}
@@ -60,7 +70,12 @@ class Probe:
             name: (representation.act(element, tensor.detach().cpu()), representation)
             for name, (tensor, representation) in self.tensors.items()
         }
-        outputs = represented_outputs(self._results(moved), self.signature)
+        relabelled = {
+            name: (structure.act(element, value), structure)
+            for name, (value, structure) in self.structures.items()
+        }
+        results = self._results(moved, relabelled)
+        outputs = represented_outputs(results, self.signature, self.optional)
         expected = {
             name: (r.act(element, tensor), r) for name, (tensor, r) in self.expected.items()
         }
@@ -81,8 +96,10 @@ class Probe:
             errors[name] = worst / scales[name] if finite else inf
         return errors
 
-    def _results(self, tensors: Mapping[str, Represented]) -> Mapping[str, object]:
-        copies = {}
+    def _results(
+        self, tensors: Mapping[str, Represented], structures: Mapping[str, Structured]
+    ) -> Mapping[str, object]:
+        copies = {name: deepcopy(value) for name, (value, _) in structures.items()}
         for name, (tensor, _) in tensors.items():
             original = self.tensors[name][0]
             copy = tensor.detach().to(original.device, copy=True)
@@ -115,11 +132,15 @@ class Probe:
         return rows - segment_mean(rows, self.batch, int(self.batch[-1]) + 1)[self.batch]
 
 
-def _graph_of_nodes(tensors: Mapping[str, Represented], nodes: int | None) -> Tensor | None:
+def _graph_of_nodes(
+    tensors: Mapping[str, Represented], structures: Mapping[str, Structured], nodes: int | None
+) -> Tensor | None:
     """Graph of each node: as given, or a single graph."""
     for tensor, representation in tensors.values():
         if representation.contains(BatchIndex):
             return tensor.cpu().long()
+    for value, structure in structures.values():
+        return structure.batch_of(value).cpu().long()
     return None if nodes is None else torch.zeros(nodes, dtype=torch.int64, device="cpu")
 
 

@@ -28,7 +28,7 @@ class EquivarianceReport:
         errors: per output and kind of element, the error under each element.
         far: per output and length of a far translation, the error in units of the rounding that
             the translation makes unavoidable, eps * length; lengths in radii of the cloud.
-        unchecked: outputs that the signature does not name.
+        unchecked: outputs that the signature does not name, save those that are None.
     """
 
     signature: Signature

@@ -1,6 +1,7 @@
 """How group elements act on tensors: scalars, vectors, points, and the products of these."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -59,6 +60,17 @@ class Representation(ABC):
         """Whether this representation, or a factor of it, is of one kind."""
         return isinstance(self, kind)
 
+    def bind(self, inputs: Mapping[str, object]) -> "Representation":
+        """The representation in one call of a map; most are the same in all calls.
+
+        Args:
+            inputs: all arguments of the call by name: some rows have their order from another one.
+
+        Raises:
+            TypeError: an argument that this representation needs is missing or of another type.
+        """
+        return self
+
     def __mul__(self, other: "Representation") -> "RepresentationProduct":
         """The representation in which both act on the same tensor."""
         return RepresentationProduct((self,)) * other
@@ -108,6 +120,10 @@ class RepresentationProduct(Representation):
     def contains(self, kind: type[Representation]) -> bool:
         """Whether a factor is of one kind."""
         return any(factor.contains(kind) for factor in self.factors)
+
+    def bind(self, inputs: Mapping[str, object]) -> "RepresentationProduct":
+        """The product of the factors, each bound."""
+        return RepresentationProduct(tuple(factor.bind(inputs) for factor in self.factors))
 
     def act(self, element: Element, tensor: Tensor) -> Tensor:
         """All factors act, one after the other."""

@@ -1,11 +1,12 @@
 """Signatures: which group acts how on the named inputs and outputs of a layer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from eqlib.symmetry.group import Group
 from eqlib.symmetry.representations import Representation
+from eqlib.symmetry.structures import Structure
 
 
 @dataclass(frozen=True, repr=False)
@@ -15,7 +16,8 @@ class Signature:
     Args:
         group: the group that acts.
         inputs: representation of each named input; what is not named here is not transformed.
-        outputs: representation of the output, or of each named output.
+        outputs: representation of the output, or of each named output. One may be None where the
+            input of its name is.
         exact: whether the symmetry holds to rounding; False for layers that approximate it on a
             grid, by quadrature or by samples.
 
@@ -42,7 +44,11 @@ class Signature:
         for argument, named in (("inputs", self.inputs), ("outputs", self.named_outputs)):
             for name, representation in named.items():
                 representation.check_group(f"{argument}: {name!r}", self.group)
-        if self.group.permutations and not any(r.node_axes for r in self.inputs.values()):
+        for name, representation in self.named_outputs.items():
+            if isinstance(representation, Structure):
+                raise ValueError(f"outputs: {name!r} is {representation!r}; only inputs can be")
+        with_nodes = (r.node_axes or isinstance(r, Structure) for r in self.inputs.values())
+        if self.group.permutations and not any(with_nodes):
             raise ValueError(
                 f"inputs: {self.group!r} permutes nodes, but no input has any; "
                 "name their axis, such as Point() * NodeOrder(-2)"
@@ -61,6 +67,24 @@ class Signature:
         if not isinstance(outputs, Representation):
             outputs = dict(outputs)
         return Signature, (self.group, dict(self.inputs), outputs, self.exact)
+
+    def bind(self, inputs: Mapping[str, object]) -> "Signature":
+        """The signature in one call of a map, with representations that know its arguments.
+
+        Args:
+            inputs: all arguments by name.
+
+        Raises:
+            TypeError: an argument that a representation needs is missing or of another type.
+        """
+        outputs = self.outputs
+        return replace(
+            self,
+            inputs={name: kind.bind(inputs) for name, kind in self.inputs.items()},
+            outputs=outputs.bind(inputs)
+            if isinstance(outputs, Representation)
+            else {name: kind.bind(inputs) for name, kind in outputs.items()},
+        )
 
     @property
     def named_outputs(self) -> Mapping[str, Representation]:

@@ -5,6 +5,7 @@ import torch
 from torch.autograd import grad
 
 from eqlib.frames import FrameAverage, pca_frames
+from eqlib.subgraph import PlanIndex
 from eqlib.symmetry import (
     E,
     Irreps,
@@ -180,6 +181,7 @@ def test_parameters_are_those_of_the_backbone():
 
 POINTS = Signature(E(3), {"points": Point()}, Point())
 SCALARS = Signature(E(3), {"points": Scalar()}, Scalar())
+PLANS = Signature(E(3), {"points": Point(), "plan": PlanIndex()}, Point())
 
 
 @pytest.mark.unchecked
@@ -194,6 +196,7 @@ SCALARS = Signature(E(3), {"points": Scalar()}, Scalar())
         ({"orders": True}, r"orders: expected a group with permutations.*, got SE\(3\)"),
         ({"group": "SE(3)", "signature": POINTS}, r"SE\(3\) is not that of the signature, E\(3\)"),
         ({"signature": SCALARS}, "frames need an input that is a Point or a Vector"),
+        ({"signature": PLANS}, r"'plan' is PlanIndex\(\), which frames cannot move; let the"),
         ({"cloud": "pos"}, "cloud: 'pos' is none of the inputs points"),
         ({"levels": {"forces": "node"}}, "for some of points, output, got 'forces': 'node'"),
         ({"levels": {"output": "atom"}}, "expected node, edge, graph for some of points"),

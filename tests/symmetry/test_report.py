@@ -106,7 +106,8 @@ def test_approximate_signatures_need_a_tolerance(rng):
 
 def test_unnamed_outputs_are_listed(rng):
     def moments(points):
-        return {"points": points, "energy": points.new_zeros(()), "gap": None, "frames": points}
+        energy = points.new_zeros(())
+        return {"points": points, "energy": energy, "gap": 0.0, "none": None, "frames": points}
 
     found = equivariance_error(moments, {"points": torch.ones(5, 3)}, SIGNATURE)
     assert found.unchecked == ("gap", "frames")
