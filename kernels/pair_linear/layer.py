@@ -158,7 +158,8 @@ class _Apply(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        features, weights = ctx.saved_tensors[:ORDERS], ctx.saved_tensors[ORDERS:]
+        saved = ctx.saved_tensors  # once: checkpoints give them up
+        features, weights = saved[:ORDERS], saved[ORDERS:]
         settings, needed = ctx.settings, ctx.needs_input_grad[2:]
         by_features: Sequence[Tensor | None] = [None] * ORDERS
         by_weights: Sequence[Tensor | None] = [None] * len(weights)
@@ -191,7 +192,8 @@ class _Gradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *seeds: Tensor) -> tuple[Tensor | None, ...]:
-        features, gradients = ctx.saved_tensors[:ORDERS], ctx.saved_tensors[ORDERS:]
+        saved = ctx.saved_tensors  # once: checkpoints give them up
+        features, gradients = saved[:ORDERS], saved[ORDERS:]
         by_features = pair_layer(gradients, seeds, ctx.settings, transposed=True)
         return None, *by_features, *pair_layer(features, seeds, ctx.settings)
 
