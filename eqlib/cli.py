@@ -83,8 +83,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if with_traceback:
             traceback.print_exc()
         else:
-            print(f"eqlib: {error}", file=sys.stderr)
+            print(f"eqlib: {_message(error)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError | FileExistsError) else 1
+
+
+def _message(error: Exception) -> str:
+    """Return what an error says; one of our own on the file system without its number."""
+    if isinstance(error, OSError) and error.strerror and error.filename is None:
+        return str(error.strerror)
+    return str(error)
 
 
 def _run(words: list[str]) -> int:
@@ -102,7 +109,7 @@ def _run(words: list[str]) -> int:
 def _train(words: list[str]) -> int:
     task, options = _split_task("train", "the options of its models", words)
     from eqlib.models.training import train
-    from eqlib.models.training.command import parse_train
+    from eqlib.models.training.configuration import parse_train
 
     command = parse_train(task, options)
     report = train(command.config, command.out, command.resume, command.data_dir)
@@ -148,9 +155,8 @@ def _check(words: list[str]) -> int:
 def _data(words: list[str]) -> int:
     name, options = _split_task("data", "the options of its data", words)
     from eqlib.models import get_task
-    from eqlib.models.training.command import add_short_options, short_values
-    from eqlib.models.training.config import make_options
-    from eqlib.models.training.report import dataset_checksum
+    from eqlib.models.training.configuration import add_short_options, make_options, short_values
+    from eqlib.models.training.reports import dataset_checksum
 
     task = get_task(name)
     schema = {"data": task.options}
@@ -176,7 +182,7 @@ def _report(words: list[str]) -> int:
     parser.add_argument("runs", nargs="+", metavar="RUN", help=runs)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     given = parse_arguments(parser, words)
-    from eqlib.models.training.report import read_reports, summarise, summary_table
+    from eqlib.models.training.reports import read_reports, summarise, summary_table
 
     summaries = summarise(read_reports([Path(run) for run in given.runs]))
     if given.json:
@@ -195,7 +201,7 @@ def _sweep(words: list[str]) -> int:
     given = parse_arguments(parser, words)
     if given.jobs < 1:
         raise UsageError(f"jobs: expected a positive number, got {given.jobs}")
-    from eqlib.models.training.report import read_reports, summarise, summary_table
+    from eqlib.models.training.reports import read_reports, summarise, summary_table
     from eqlib.models.training.sweep import read_sweep, run_sweep
 
     runs = read_sweep(Path(given.file), threads=1 if given.jobs > 1 else None)

@@ -171,7 +171,7 @@ def test_folder_that_cannot_be_made_fails_the_run(tmp_path, capsys):
     (tmp_path / "file").touch()
     assert main(["train", TASK, "--out", str(tmp_path / "file/run")]) == 1
     message = capsys.readouterr().err
-    assert f"cannot write the run's folder {tmp_path / 'file/run'}" in message
+    assert message.startswith(f"eqlib: cannot write the run's folder {tmp_path / 'file/run'}")
     assert "choose another --out" in message
     assert "Traceback" not in message
 

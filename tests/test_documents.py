@@ -39,7 +39,7 @@ def without_rounding(text: str) -> str:
         ("docs/polynomials.md", 2),
         ("docs/position_orientation.md", 13),
         ("docs/steerable.md", 3),
-        ("docs/subgraph.md", 11),
+        ("docs/subgraph.md", 13),
         ("docs/symmetry.md", 3),
     ],
 )

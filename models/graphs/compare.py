@@ -14,7 +14,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eqlib.models.training.report import markdown_table
+from eqlib.models.training.reports import markdown_table
 from eqlib.options import make_parser, parse_arguments
 from eqlib.usage import UsageError
 

@@ -18,7 +18,8 @@ from eqlib.models.graphs.data import COLLECTIONS, Graphs, load_collection
 from eqlib.models.graphs.networks import PPGN, SPEN
 from eqlib.models.graphs.networks.base import GraphNetwork
 from eqlib.models.graphs.networks.plans import PlanOptions, make_plan
-from eqlib.models.training.report import markdown_table
+from eqlib.models.training.loop import kept_bytes
+from eqlib.models.training.reports import markdown_table
 from eqlib.options import make_parser, parse_arguments
 from eqlib.usage import UsageError, unknown
 
@@ -65,21 +66,13 @@ def saved_bytes(network: GraphNetwork, batch: dict[str, Tensor]) -> int:
     """Return the bytes that a training step keeps for its backward pass, weights left out."""
     inputs = {name: batch[name] for name in ("x", "edge_index", "batch")}
     plan = network.make_plan(inputs["edge_index"], inputs["batch"], len(batch["y"]))
-    known = [*network.parameters(), *network.buffers(), *inputs.values(), *(plan or ())]
-    outside = {part.untyped_storage().data_ptr() for part in known if isinstance(part, Tensor)}
-    saved: dict[int, int] = {}
 
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in outside:
-            saved[storage.data_ptr()] = storage.nbytes()
-        return tensor.detach()  # the tensor itself would keep alive what computed it, for ever
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    def loss() -> Tensor:
         logits = network(**inputs, num_graphs=len(batch["y"]), plan=plan)
-        loss = functional.cross_entropy(logits, batch["y"])
-    del loss
-    return sum(saved.values())
+        return functional.cross_entropy(logits, batch["y"])
+
+    known = [*network.parameters(), *network.buffers(), *inputs.values(), plan]
+    return kept_bytes(loss, known)
 
 
 def memory_table(found: dict[str, dict[str, Any]]) -> str:

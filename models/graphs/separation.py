@@ -25,8 +25,8 @@ from eqlib.models.graphs.networks import GIN, FrameAveraged
 from eqlib.models.graphs.networks.base import GraphNetwork, RaggedGraphs
 from eqlib.models.graphs.networks.framed import Copies
 from eqlib.models.graphs.variants import VARIANTS, check_variants
-from eqlib.models.training.data import derive_seed
-from eqlib.models.training.report import markdown_table
+from eqlib.models.training.loop import derive_seed
+from eqlib.models.training.reports import markdown_table
 from eqlib.options import make_parser, parse_arguments
 from eqlib.usage import UsageError, unknown
 

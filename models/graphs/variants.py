@@ -36,7 +36,7 @@ class Variant(NamedTuple):
 
 
 _SUMS = {"aggregation": "sum", "read": "sum", "dropout": 0.0}
-"""Sums count where means do not."""
+"""Sums count where means do not; the presets of BREC have these too."""
 
 VARIANTS: dict[str, Variant] = {
     "gin": Variant(GIN, {}),

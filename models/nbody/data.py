@@ -11,7 +11,7 @@ from torch import Tensor
 
 from eqlib.models.nbody.simulate import InitialStates, Trajectory, draw_initial_states, simulate
 from eqlib.models.training import InMemory, Splits
-from eqlib.models.training.cache import load_or_make
+from eqlib.models.training.storage import load_or_make
 
 SEED = 43
 GENERATED = {"train": 10_000, "valid": 2_000, "test": 2_000}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from eqlib.models.normals.shapes import draw_clouds
 from eqlib.models.training import InMemory, Splits
-from eqlib.models.training.cache import load_or_make
+from eqlib.models.training.storage import load_or_make
 
 SEED = 20
 POINTS = 256

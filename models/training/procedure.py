@@ -10,13 +10,10 @@ import torch
 from torch import nn
 
 from eqlib.models import get_task
-from eqlib.models.training.config import RunConfig, command_line
-from eqlib.models.training.data import derive_seed
-from eqlib.models.training.distributed import Processes
-from eqlib.models.training.files import explain_failure
-from eqlib.models.training.folder import prepare_folder
-from eqlib.models.training.loop import float_dtype
-from eqlib.models.training.report import versions, write_report
+from eqlib.models.training.configuration import RunConfig, command_line
+from eqlib.models.training.loop import Processes, derive_seed, float_dtype
+from eqlib.models.training.reports import versions, write_report
+from eqlib.models.training.storage import explain_failure, prepare_folder
 from eqlib.models.training.task import Task
 
 

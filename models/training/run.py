@@ -9,15 +9,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from eqlib.models.training.checkpoint import CheckpointError
-from eqlib.models.training.config import RunConfig, is_open, load_config, override, settle
-from eqlib.models.training.distributed import Processes, join_processes
-from eqlib.models.training.folder import check_folder, is_finished, newest_of_run
+from eqlib.models.training.configuration import RunConfig, is_open, load_config, override, settle
 from eqlib.models.training.folds import cross_validate, wants_folds
-from eqlib.models.training.loop import evaluate_split
+from eqlib.models.training.loop import Processes, evaluate_split, join_processes
 from eqlib.models.training.procedure import Job, build_model, carry_out, make_task
 from eqlib.models.training.progress import say
 from eqlib.models.training.single import place, train_once
+from eqlib.models.training.storage import CheckpointError, check_folder, is_finished, newest_of_run
 from eqlib.models.training.task import Task
 
 

@@ -7,17 +7,19 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
-from eqlib.models.training.config import RunConfig
-from eqlib.models.training.data import InMemory, to_device
-from eqlib.models.training.distributed import Processes
-from eqlib.models.training.files import explain_failure
-from eqlib.models.training.folder import newest_of_run
-from eqlib.models.training.loop import Trainer, evaluate_split, float_dtype
-from eqlib.models.training.metrics import read_rows
-from eqlib.models.training.plots import draw_curves
+from eqlib.models.training.configuration import RunConfig
+from eqlib.models.training.loop import (
+    InMemory,
+    Processes,
+    Trainer,
+    evaluate_split,
+    float_dtype,
+    to_device,
+)
 from eqlib.models.training.procedure import Figures, Job, build_model
 from eqlib.models.training.progress import say
-from eqlib.models.training.report import dataset_checksum
+from eqlib.models.training.reports import dataset_checksum, draw_curves, read_rows
+from eqlib.models.training.storage import explain_failure, newest_of_run
 from eqlib.models.training.task import Batch, Splits
 
 TIMED_FORWARDS = 30

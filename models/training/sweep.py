@@ -11,11 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eqlib.models.training.command import SHORT_OPTIONS, TrainCommand, parse_train
-from eqlib.models.training.config import load_config, settle
-from eqlib.models.training.folder import is_finished
+from eqlib.models.training.configuration import (
+    GROUPS,
+    SHORT_OPTIONS,
+    TrainCommand,
+    check_groups,
+    load_config,
+    parse_train,
+    read_yaml,
+    settle,
+)
 from eqlib.models.training.progress import say
-from eqlib.models.training.settings import GROUPS, check_groups, read_yaml
+from eqlib.models.training.storage import is_finished
 from eqlib.options import as_arguments, check_keys
 from eqlib.usage import UsageError
 

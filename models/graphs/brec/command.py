@@ -10,11 +10,11 @@ from eqlib.models.graphs.brec.pairs import CATEGORIES, PAIRS, Source, read_brec
 from eqlib.models.graphs.brec.protocol import Schedule
 from eqlib.models.graphs.brec.run import Row, category_of, over_seeds, run_pairs, summarise, table
 from eqlib.models.graphs.variants import VARIANTS, check_variants
-from eqlib.models.training.files import write_durably
+from eqlib.models.training.storage import write_durably
 from eqlib.options import make_parser, parse_arguments
 from eqlib.usage import UsageError, unknown
 
-OUTPUTS = 16
+OUTPUTS, WIDTH, LAYERS = 16, 16, 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--category", nargs="+", default=names, metavar="NAME", help=", ".join(names)
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="seeds, one run each")
-    parser.add_argument("--width", type=int, default=16, help="channels")
-    parser.add_argument("--layers", type=int, default=4, help="layers")
+    parser.add_argument("--width", type=int, default=WIDTH, help="channels")
+    parser.add_argument("--layers", type=int, default=LAYERS, help="layers")
     parser.add_argument("--limit", type=int, default=PAIRS, help="pairs of each category at most")
     parser.add_argument("--data-dir", metavar="DIR", help="folder of the data")
     try:

@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from eqlib.models.graphs.data import Graphs, decode_graph6
 from eqlib.models.graphs.data.sets import data_folder
-from eqlib.models.training.data import derive_seed
+from eqlib.models.training.loop import derive_seed
 
 COPIES = 32
 PUBLIC = "brec_v3.npy"

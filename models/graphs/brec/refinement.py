@@ -16,7 +16,7 @@ from torch import Tensor
 
 from eqlib.models.graphs.brec.pairs import CATEGORIES, RawPairs, read_brec
 from eqlib.models.graphs.brec.run import Row
-from eqlib.models.training.files import write_durably
+from eqlib.models.training.storage import write_durably
 from eqlib.options import make_parser, parse_arguments
 from eqlib.subgraph.polynomials import evaluate
 from eqlib.usage import UsageError

@@ -9,9 +9,9 @@ from typing import Any
 from eqlib.models.graphs.brec.pairs import CATEGORIES, PAIRS, Category, Source
 from eqlib.models.graphs.brec.protocol import MakeNetwork, Schedule, answer, judge
 from eqlib.models.graphs.brec.statistic import threshold
-from eqlib.models.training.data import derive_seed
-from eqlib.models.training.files import append_text
-from eqlib.models.training.report import markdown_table
+from eqlib.models.training.loop import derive_seed
+from eqlib.models.training.reports import markdown_table
+from eqlib.models.training.storage import append_text
 
 Row = dict[str, Any]
 Tell = Callable[[Row], None]

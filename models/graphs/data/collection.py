@@ -146,10 +146,11 @@ def _download(name: str, folder: Path) -> None:
 
 
 def _advice(name: str, folder: Path) -> str:
-    names = COLLECTIONS[name]
+    names, place = COLLECTIONS[name], folder / "tu"
+    missing = f"neither {place / names.text / names.text}.txt nor {place / names.public}.zip"
     return (
-        f"{name}: there is neither {folder / 'tu' / names.text / names.text}.txt nor "
-        f"{folder / 'tu' / names.public}.zip; download the folder {names.text} with its "
-        f"10fold_idx from {_TEXT}, or {names.public}.zip from {_PUBLIC}, and put it there, or name "
-        "another folder with --data-dir; --data.download true lets PyG download it"
+        f"{name}: there is {missing if folder.is_dir() else f'no folder {folder}'}; name the "
+        f"folder of the data with --data-dir, or download the folder {names.text} with its "
+        f"10fold_idx from {_TEXT}, or {names.public}.zip from {_PUBLIC}, into {place}; "
+        "--data.download true lets PyG download it"
     )

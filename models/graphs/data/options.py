@@ -41,6 +41,6 @@ class DataOptions(FoldOptions):
         check_folds(self)
         if self.dataset not in COLLECTIONS and (self.folds is not None or self.fold != 1):
             raise UsageError(
-                f"folds: {self.dataset} has one split; the sets with folds are "
-                f"{', '.join(COLLECTIONS)}"
+                f"{'fold' if self.folds is None else 'folds'}: {self.dataset} has one split; "
+                f"choose a set with folds by --dataset: {', '.join(COLLECTIONS)}"
             )

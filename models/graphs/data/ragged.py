@@ -9,7 +9,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from eqlib.models.training import Batch
-from eqlib.models.training.data import derive_seed
+from eqlib.models.training.loop import derive_seed
 from eqlib.subgraph import SubgraphPlan
 
 

@@ -1,6 +1,7 @@
 """Graph classification sets in the text format of the GIN paper (MUTAG, PTC, PROTEINS ...)."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Int
@@ -21,38 +22,19 @@ def read_tu(path: Path) -> Graphs:
     Raises:
         ValueError: the file does not follow the format; the message names the line.
     """
-    lines = iter(enumerate(path.read_text().splitlines(), start=1))
-    line = 0
-    sizes, labels, tags, edges, degrees = [], [], [], [], []
-
-    def numbers() -> list[int]:
-        nonlocal line
-        line, text = next(lines)
-        return [int(word) for word in text.split()]
-
+    lines = _Lines(path.read_text())
     try:
-        (graphs,) = numbers()
-        for _ in range(graphs):
-            size, label = numbers()
-            sizes.append(size)
-            labels.append(label)
-            degrees.append(0)
-            for node in range(size):
-                tag, degree, *rest = numbers()
-                if len(rest) < degree:
-                    raise ValueError(f"expected {degree} neighbours, got {len(rest)}")
-                tags.append(tag)
-                degrees[-1] += degree
-                edges += [(node, neighbour) for neighbour in rest[:degree]]
-    except (StopIteration, ValueError) as error:
-        reason = str(error) or "the file ends before its last graph"
-        raise ValueError(f"{path}, line {line}: {reason}") from error
+        (count,) = lines.numbers()
+        graphs = [_read_graph(lines) for _ in range(count)]
+    except ValueError as error:
+        raise ValueError(f"{path}, line {lines.read}: {error}") from error
+    edges = [edge for graph in graphs for edge in graph.edges]
     return Graphs(
-        _numbered(tags),
+        _numbered([tag for graph in graphs for tag in graph.tags]),
         torch.tensor(edges, dtype=torch.int64).reshape(-1, 2).T.contiguous(),
-        torch.tensor([0, *sizes]).cumsum(0),
-        torch.tensor([0, *degrees]).cumsum(0),
-        _numbered(labels),
+        torch.tensor([0, *(len(graph.tags) for graph in graphs)]).cumsum(0),
+        torch.tensor([0, *(len(graph.edges) for graph in graphs)]).cumsum(0),
+        _numbered([graph.label for graph in graphs]),
     )
 
 
@@ -93,6 +75,43 @@ def read_folds(
             f"{folder / '10fold_idx'}, fold {fold}: graph {both[0]} is for training and for testing"
         )
     return parts[0], parts[1]
+
+
+class _Lines:
+    """The numbers of a text, taken a line at a time."""
+
+    def __init__(self, text: str) -> None:
+        self.lines = text.splitlines()
+        self.read = 0
+        """How many lines were taken."""
+
+    def numbers(self) -> list[int]:
+        """Return those of the next line."""
+        if self.read == len(self.lines):
+            raise ValueError("the file ends before its last graph")
+        self.read += 1
+        return [int(word) for word in self.lines[self.read - 1].split()]
+
+
+class _Graph(NamedTuple):
+    """A graph as its lines state it."""
+
+    label: int
+    tags: list[int]
+    edges: list[tuple[int, int]]
+
+
+def _read_graph(lines: _Lines) -> _Graph:
+    """Read the line ``n label`` of a graph and those of its n nodes."""
+    size, label = lines.numbers()
+    graph = _Graph(label, [], [])
+    for node in range(size):
+        tag, degree, *rest = lines.numbers()
+        if len(rest) < degree:
+            raise ValueError(f"expected {degree} neighbours, got {len(rest)}")
+        graph.tags.append(tag)
+        graph.edges.extend((node, neighbour) for neighbour in rest[:degree])
+    return graph
 
 
 def _numbered(values: list[int]) -> Tensor:

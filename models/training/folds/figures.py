@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from eqlib.models.training.metrics import Row
+from eqlib.models.training.reports import Row
 
 LAST = 10
 """Epochs whose test measure the published rule averages."""

@@ -53,7 +53,7 @@ def check_folds(options: FoldOptions) -> None:
             f"folds: expected 2 to {FOLDS}, got {options.folds}; a single one is --fold N"
         )
     if options.fold != 1:
-        raise UsageError("folds: give either fold, for a single run, or folds")
+        raise UsageError("folds: give either --fold N, for a single run, or --folds N")
 
 
 def wants_folds(task: Task) -> bool:

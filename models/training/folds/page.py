@@ -4,7 +4,7 @@ from typing import Any
 
 from eqlib.models.training.folds.options import FOLDS
 from eqlib.models.training.procedure import Job
-from eqlib.models.training.report import circumstances, markdown_table
+from eqlib.models.training.reports import circumstances, markdown_table
 
 
 def folds_page(job: Job, figures: dict[str, Any], picture: str | None) -> str:

@@ -1,4 +1,4 @@
-"""The picture of a cross-validation: test curves of all folds, and where each fold ends."""
+"""The picture of a cross-validation: test curves over all folds, and where each fold ends."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ def draw_folds(runs: Sequence[Finished], figures: dict[str, Any], title: str, pa
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.4), dpi=130, layout="constrained")
+    figure = Figure(figsize=(11, 4.4), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     curves, ends = figure.subplots(1, 2, width_ratios=[2, 1])
     name = next(iter(figures["rules"]))
@@ -58,8 +58,6 @@ def _draw_curves(axes: "Axes", runs: Sequence[Finished], name: str, rule: str) -
     epochs = [row["epoch"] for row in runs[0].rows[:length]]
     values = np.array([run.curve(name)[:length] for run in runs])
     mean, std = values.mean(0), values.std(0, ddof=1)
-    for curve in values:
-        axes.plot(epochs, curve, color=COLOURS[rule], linewidth=0.5, alpha=0.25)
     axes.fill_between(epochs, mean - std, mean + std, color=COLOURS[rule], alpha=0.12, linewidth=0)
     axes.plot(epochs, mean, color=COLOURS[rule], label=f"{rule}: mean ± std of {len(runs)} folds")
 
@@ -67,17 +65,14 @@ def _draw_curves(axes: "Axes", runs: Sequence[Finished], name: str, rule: str) -
 def _draw_ends(axes: "Axes", figures: dict[str, Any], name: str) -> None:
     """Draw each fold's figure by each rule, with their mean and standard deviation."""
     folds = figures["folds"]
-    for place, (key, colour, label) in enumerate(
-        [
-            (name, COLOURS["published"], "last ten\nepochs"),
-            (f"nested_{name}", COLOURS["nested"], "selected on\nheld-out items"),
-        ]
+    for place, (key, colour) in enumerate(
+        [(name, COLOURS["published"]), (f"nested_{name}", COLOURS["nested"])]
     ):
         if key not in folds[0]:
             continue
         values = [entry[key] for entry in folds]
         spots = place + np.linspace(-0.18, 0.18, len(values))
-        axes.plot(spots, values, "o", color=colour, markersize=4, alpha=0.6, label=label)
+        axes.plot(spots, values, "o", color=colour, markersize=4, alpha=0.6)
         mean, std = (figures["test"][f"{key}_{kind}"] for kind in ("mean", "std"))
         axes.errorbar(place + 0.32, mean, std, fmt="D", color=colour, capsize=4, markersize=5)
         axes.annotate(
@@ -89,4 +84,4 @@ def _draw_ends(axes: "Axes", figures: dict[str, Any], name: str) -> None:
             color=colour,
         )
     axes.set(xlim=(-0.5, 1.6), xticks=[0, 1])
-    axes.set_xticklabels(["last ten epochs", "selected on\nheld-out graphs"])
+    axes.set_xticklabels(["last ten epochs", "selected on\nheld-out items"])

@@ -6,17 +6,16 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from eqlib.models.training.config import RunConfig
-from eqlib.models.training.files import explain_failure
-from eqlib.models.training.folder import check_folder, is_finished
+from eqlib.models.training.configuration import RunConfig
 from eqlib.models.training.folds.figures import Finished, gather
 from eqlib.models.training.folds.page import folds_page
 from eqlib.models.training.folds.picture import draw_folds
-from eqlib.models.training.memory import saved_bytes
-from eqlib.models.training.metrics import read_rows
+from eqlib.models.training.loop import saved_bytes
 from eqlib.models.training.procedure import Figures, Job, carry_out
 from eqlib.models.training.progress import say
+from eqlib.models.training.reports import read_rows
 from eqlib.models.training.single import train_and_test
+from eqlib.models.training.storage import check_folder, explain_failure, is_finished
 
 PICTURE = "folds.png"
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from eqlib.models.training.data import derive_seed
+from eqlib.models.training.loop import derive_seed
 
 
 def stratified_folds(

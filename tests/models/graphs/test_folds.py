@@ -10,10 +10,8 @@ from eqlib.models.graphs import DataOptions, GraphSeparation
 from eqlib.models.graphs.networks import GIN, PPGN, SPEN
 from eqlib.models.graphs.networks import base as networks
 from eqlib.models.training import evaluate, train
-from eqlib.models.training.command import parse_train
-from eqlib.models.training.config import load_config
-from eqlib.models.training.data import to_device
-from eqlib.models.training.loop import Trainer
+from eqlib.models.training.configuration import load_config, parse_train
+from eqlib.models.training.loop import Trainer, to_device
 from tests.tolerances import EQUIVARIANCE
 
 SHORT = ["--training.epochs", "3", "--training.batch_size", "20", "--training.evaluate_every", "1"]

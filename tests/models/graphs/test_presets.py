@@ -1,10 +1,14 @@
 """The presets of all sets with folds, and the published schedules among them."""
 
+import inspect
+
 import pytest
 
 from eqlib.models.graphs import GraphSeparation
+from eqlib.models.graphs.brec.command import LAYERS, WIDTH
 from eqlib.models.graphs.data import COLLECTIONS
-from eqlib.models.training.config import make_config
+from eqlib.models.graphs.variants import VARIANTS
+from eqlib.models.training.configuration import make_config
 
 PRESETS = ["quick", "cpu", "gpu", "paper"]
 NETWORKS = ["spen", "gin", "ppgn", "fa_gin"]
@@ -36,6 +40,17 @@ def test_brec_has_its_protocol(preset):
     assert (training.epochs, training.batch_size, training.precision) == (20, 16, "float64")
     assert (training.learning_rate, training.weight_decay) == (1.0e-4, 1.0e-4)
     assert (training.schedule, training.clip_norm, training.warmup_epochs) == ("constant", None, 0)
+
+
+@pytest.mark.parametrize("model", GraphSeparation.models)
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda name: f"{name}.yaml")
+def test_both_commands_judge_brec_with_the_same_networks(preset, model):
+    network, options = VARIANTS[model]
+    parameters = inspect.signature(network).parameters.items()
+    defaults = {name: parameter.default for name, parameter in parameters}
+    sized = dict.fromkeys(GraphSeparation.sized & defaults.keys())
+    expected = defaults | options | {"width": WIDTH, "layers": LAYERS} | sized
+    assert make_config("graphs", model, preset, 0, "brec").network == expected
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,8 @@ def test_a_missing_set_is_named_with_its_sources_and_places(tmp_path):
         load_collection("ptc", tmp_path)
     for part in ("PTC/PTC.txt", "PTC_MR.zip", "pytorch_DGCNN", "--data-dir", "--data.download"):
         assert part in str(raised.value)
+    with pytest.raises(FileNotFoundError, match=r"ptc: there is no folder .*nowhere; .*--data-dir"):
+        load_collection("ptc", tmp_path / "nowhere")
 
 
 def test_nothing_is_downloaded_unless_that_is_asked_for(tmp_path, monkeypatch):

@@ -1,7 +1,5 @@
 """The charged 5-body set: its cache, its checksum and its splits."""
 
-import logging
-
 import pytest
 import torch
 
@@ -50,25 +48,6 @@ def test_fewer_training_systems_are_the_first_ones(few_systems, tmp_path):
     everything = charged5(DataOptions(train=8), tmp_path).train.tensors["points"]
     fewer = charged5(DataOptions(train=3), tmp_path).train.tensors["points"]
     assert torch.equal(fewer, everything[:3])
-
-
-@pytest.mark.parametrize("damage", ["bit flip", "truncated", "checksum missing"])
-def test_a_damaged_cache_is_noticed_and_made_again(few_systems, tmp_path, damage, caplog):
-    expected = charged5(DataOptions(train=8), tmp_path).train.tensors["targets"]
-    path = data.cache_path(tmp_path)
-    content = bytearray(path.read_bytes())
-    if damage == "bit flip":
-        content[-1] ^= 1
-        path.write_bytes(content)
-    elif damage == "truncated":
-        path.write_bytes(content[: len(content) // 2])
-    else:
-        path.with_suffix(".sha256").unlink()
-    with caplog.at_level(logging.WARNING):
-        found = charged5(DataOptions(train=8), tmp_path).train.tensors["targets"]
-    assert torch.equal(found, expected)
-    assert len(few_systems) == 2
-    assert "damaged" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_named(few_systems, tmp_path):

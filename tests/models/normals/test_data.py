@@ -1,6 +1,5 @@
 """The set of solids: its cache, its checksum, its splits and its rotations."""
 
-import logging
 import math
 
 import pytest
@@ -66,25 +65,6 @@ def test_fewer_training_shapes_are_the_first_ones(few_shapes, tmp_path):
     everything = solids(DataOptions(train=12), tmp_path).train.tensors["points"]
     fewer = solids(DataOptions(train=3), tmp_path).train.tensors["points"]
     assert torch.equal(fewer, everything[:3])
-
-
-@pytest.mark.parametrize("damage", ["bit flip", "truncated", "checksum missing"])
-def test_a_damaged_cache_is_noticed_and_made_again(few_shapes, tmp_path, damage, caplog):
-    expected = solids(DataOptions(train=12), tmp_path).train.tensors["normals"]
-    path = data.cache_path(tmp_path)
-    content = bytearray(path.read_bytes())
-    if damage == "bit flip":
-        content[-1] ^= 1
-        path.write_bytes(content)
-    elif damage == "truncated":
-        path.write_bytes(content[: len(content) // 2])
-    else:
-        path.with_suffix(".sha256").unlink()
-    with caplog.at_level(logging.WARNING):
-        found = solids(DataOptions(train=12), tmp_path).train.tensors["normals"]
-    assert torch.equal(found, expected)
-    assert len(few_shapes) == 2
-    assert "damaged" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_named(few_shapes, tmp_path):

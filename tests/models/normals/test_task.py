@@ -11,8 +11,7 @@ from eqlib.models.normals import DataOptions, FAPointNet, Normals, Plane, PointN
 from eqlib.models.normals.shapes import draw_clouds
 from eqlib.models.normals.task import turned
 from eqlib.models.training import InMemory, evaluate, train
-from eqlib.models.training.config import make_config, override
-from eqlib.models.training.presets import read_preset
+from eqlib.models.training.configuration import make_config, override, read_preset
 from tests.tolerances import EQUIVARIANCE
 
 

@@ -18,10 +18,10 @@ import torch
 from safetensors.torch import load_file
 
 from eqlib.models.training import RunConfig, train
-from eqlib.models.training import checkpoint as checkpoint_module
-from eqlib.models.training.checkpoint import saved_checkpoints, tensor_sha256
-from eqlib.models.training.distributed import Processes
-from eqlib.models.training.loop import Trainer
+from eqlib.models.training.loop import Processes, Trainer
+from eqlib.models.training.storage import checkpoint as checkpoint_module
+from eqlib.models.training.storage import tensor_sha256
+from eqlib.models.training.storage.checkpoint import saved_checkpoints
 
 
 @cache

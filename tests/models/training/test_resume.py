@@ -7,7 +7,7 @@ from concurrent.futures import BrokenExecutor
 import pytest
 
 from eqlib.models.training import train
-from eqlib.models.training.metrics import read_rows
+from eqlib.models.training.reports import read_rows
 from tests.models.training.processes import (
     children,
     final_hashes,

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ import yaml
 
 from eqlib.models.training import CheckpointError, evaluate, load_model, train
 from eqlib.models.training import single as module
+from eqlib.models.training.configuration import load_config, parse_train
 from eqlib.models.training.loop import Trainer
-from eqlib.models.training.report import dataset_checksum
+from eqlib.models.training.reports import dataset_checksum
 from tests.models.training.processes import final_hashes, in_child
 from tests.models.training.toy import Toy, toy_config
+from tests.models.training.toy_folds import SIDES
 
 CONFIG = toy_config(ema_decay=0.5, learning_rate=0.1, epochs=6)
 
@@ -185,3 +188,19 @@ def test_a_wrong_network_option_leaves_no_run_behind(tmp_path):
     with pytest.raises(ValueError, match="dropout"):
         train(toy_config(network={"dropout": 2.0}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_sizes_are_those_of_the_data_unless_they_are_given(tmp_path):
+    config = parse_train(SIDES, ["--training.epochs", "1"]).config
+    assert config.network["outputs"] is None
+    train(config, tmp_path / "open")
+    assert load_config(tmp_path / "open" / "config.yaml").network["outputs"] == 2
+    assert "outputs" not in json.loads((tmp_path / "open" / "report.json").read_text())["command"]
+    given = replace(config, network={**config.network, "outputs": 5})
+    train(given, tmp_path / "given")
+    assert load_config(tmp_path / "given" / "config.yaml").network["outputs"] == 5
+    assert load_model(tmp_path / "given").model.layers[-1].out_features == 5
+    # continuing asks for the same
+    train(config, tmp_path / "open", resume=True)
+    with pytest.raises(ValueError, match=r"other settings: network\.outputs"):
+        train(given, tmp_path / "open", resume=True)

@@ -13,6 +13,7 @@ import pytest
 from eqlib.models.training import train
 from eqlib.models.training.sweep import read_sweep, run_sweep
 from eqlib.usage import UsageError
+from tests.models.training.toy_folds import SIDES
 
 ROOT = Path(__file__).parents[3]
 TASK = "tests.models.training.vectors:Vectors"
@@ -180,3 +181,18 @@ def test_killed_sweep_runs_on_where_it_was(tmp_path):
     assert again.wait(timeout=120) == 0
     report = json.loads((out / "report.json").read_text())
     assert report["epochs"] == 1500
+
+
+def test_sweeps_have_folds_and_skip_what_is_finished(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    out = tmp_path / "run"
+    path = tmp_path / "sweep.yaml"
+    entry = {"task": SIDES, "folds": 2, "out": str(out), "training": {"epochs": 1}}
+    path.write_text(json.dumps([entry]))
+    (run,) = read_sweep(path)
+    assert run.command.config.data["folds"] == 2
+    assert not run.finished
+    train(run.command.config, out)
+    assert run.finished  # the saved one has the sizes that the data decided, this one leaves them
+    path.write_text(json.dumps([entry | {"folds": 3}]))
+    assert not read_sweep(path)[0].finished

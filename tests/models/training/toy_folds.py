@@ -18,6 +18,7 @@ from eqlib.models.training import (
     TrainingConfig,
 )
 from eqlib.models.training.folds import FOLDS, FoldOptions, check_folds, hold_out, stratified_folds
+from eqlib.models.training.folds.figures import Finished
 
 SIDES = "tests.models.training.toy_folds:Sides"
 POINTS = 60
@@ -119,3 +120,23 @@ def folds_config(seed: int = 0, data: dict[str, Any] | None = None, **training: 
     defaults = {"epochs": 14, "batch_size": 8, "device": "cpu", "threads": 1}
     options = TrainingConfig(**(defaults | training))
     return RunConfig(SIDES, "lines", "quick", seed, {}, {"folds": 3} | (data or {}), options)
+
+
+def finished_run(fold: int, curve: list[float], rule: str = "published") -> Finished:
+    """Return a made-up run of a cross-validation with this test accuracy after each epoch."""
+    prefix = "valid" if rule == "published" else "test"
+    rows = [
+        {"step": i, "epoch": float(i), f"{prefix}_accuracy": value}
+        for i, value in enumerate(curve, start=1)
+    ]
+    report = {
+        "parameters": 1,
+        "seconds": 1.0,
+        "equivariance": {},
+        "activation_bytes": 0,
+        "data": {},
+        "sizes": {"test": 5},
+        "best_epoch": 1.0,
+        "test": {"accuracy": curve[0]},
+    }
+    return Finished(fold, rule, report, rows)
