@@ -88,6 +88,8 @@ class SPEN(GraphNetwork):
         size. Its perceptron, dropout, ELU and mean over subgraphs are these; its norm is "graph".
     """
 
+    plan_options: PlanOptions
+
     def __init__(
         self,
         width: int = 32,
