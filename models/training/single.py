@@ -18,7 +18,7 @@ from eqlib.models.training.loop import (
 )
 from eqlib.models.training.procedure import Figures, Job, build_model
 from eqlib.models.training.progress import say
-from eqlib.models.training.reports import dataset_checksum, draw_curves, read_rows
+from eqlib.models.training.reports import BEST, dataset_checksum, draw_curves, read_rows
 from eqlib.models.training.storage import explain_failure, newest_of_run
 from eqlib.models.training.task import Batch, Splits
 
@@ -69,6 +69,7 @@ def train_and_test(job: Job) -> tuple[Trainer, Figures]:
         "epochs": at.step / trainer.epoch_steps,
         "best_epoch": at.best_step / trainer.epoch_steps,
         "seconds": round(at.seconds, 1),
+        "weights": "the last epoch" if task.keeps_last else BEST,
         "valid": valid,
         "test": test,
         "data_checksum": dataset_checksum(loaded.test) if processes.is_main else "",

@@ -3,6 +3,7 @@
 from eqlib.models.training.reports.metrics import Metrics, Row, read_rows
 from eqlib.models.training.reports.plots import draw_curves
 from eqlib.models.training.reports.report import (
+    BEST,
     circumstances,
     dataset_checksum,
     markdown_table,
@@ -14,6 +15,7 @@ from eqlib.models.training.reports.report import (
 )
 
 __all__ = [
+    "BEST",
     "Metrics",
     "Row",
     "circumstances",

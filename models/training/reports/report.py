@@ -19,6 +19,9 @@ from eqlib.usage import UsageError
 
 Report = Mapping[str, Any]
 
+BEST = "the best validation measure"
+"""What selects the weights of a run, where its report says nothing else."""
+
 REQUIRED = (
     "task",
     "dataset",
@@ -127,7 +130,7 @@ def report_page(report: Report, pictures: Iterable[str] = ()) -> str:
     symmetry = [[dtype, f"{error:.1e}"] for dtype, error in report["equivariance"].items()]
     sections = [
         f"# {report['task']}: {report['model']}, preset {report['preset']}, seed {report['seed']}",
-        f"Data set {report['dataset']}; the weights are those of the best validation measure.",
+        f"Data set {report['dataset']}; the weights are those of {report.get('weights', BEST)}.",
         markdown_table(["measure", "test", "validation"], results),
         "## Equivariance\n\nRelative error of the trained network on test data:",
         markdown_table(["dtype", "error"], symmetry),

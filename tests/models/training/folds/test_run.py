@@ -88,6 +88,9 @@ def test_published_runs_select_nothing(finished):
     last = read_rows(out / "fold-2-published")[-1]
     assert report["test"]["accuracy"] == last["valid_accuracy"]
     assert not any(name.startswith("test_") for name in last)
+    for rule, chosen in (("published", "the last epoch"), ("nested", "the best validation")):
+        page = (out / f"fold-2-{rule}" / "report.md").read_text()
+        assert f"the weights are those of {chosen}" in page
 
 
 def test_one_rule_alone_keeps_the_names_and_says_so(tmp_path):
