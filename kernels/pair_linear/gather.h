@@ -19,7 +19,7 @@ typedef struct {
     int64_t normalised, transposed;
 } layer;
 
-/* Results, or, of the sums alone, their sources: row and column sums of members (members, 2 from[0]),
+/* Results, or, of the sums alone, their sources: vectors of members (members, levels from[0]),
  * vectors of nodes (nodes, vectors) and scalars (subgraphs, scalars); and memory to work in. */
 typedef struct {
     REAL *pairs, *of_nodes, *of_scalars, *member_sources, *node_sources, *scalar_sources;
@@ -36,7 +36,7 @@ typedef struct {
     int sums_alone;
     problem gather, spread;
     int64_t from[ORDERS + 1], to[ORDERS];
-    int64_t vectors, scalars, vector_places, scalar_places, longest;
+    int64_t rooted, levels, vectors, scalars, vector_places, scalar_places, longest;
     matrices weights;
     REAL *pair_weight, *factor, *given, *spread_out, *sums, *to_nodes, *diagonal;
 } work;
@@ -104,10 +104,10 @@ static void lay_out_work(work *w, memory *m)
     w->factor = take(m, w->p->rows * sizeof(REAL));
     if (w->sums_alone)
         return;
-    w->given = take(m, w->n->count * 2 * outputs * sizeof(REAL));
-    w->spread_out = take(m, members * 2 * outputs * sizeof(REAL));
-    w->sums = take(m, members * 2 * inputs * sizeof(REAL));
-    w->to_nodes = take(m, w->p->subgraphs * (outputs + w->to[1]) * sizeof(REAL));
+    w->given = take(m, w->n->count * w->levels * outputs * sizeof(REAL));
+    w->spread_out = take(m, members * w->levels * outputs * sizeof(REAL));
+    w->sums = take(m, members * w->levels * inputs * sizeof(REAL));
+    w->to_nodes = take(m, w->p->subgraphs * 2 * (outputs + w->to[1]) * sizeof(REAL));
     w->diagonal = take(m, w->n->count * outputs * sizeof(REAL));
 }
 
@@ -119,9 +119,11 @@ static void set_sizes(work *w)
         w->to[q] = w->x->transposed ? c->from[q] : c->to[q];
     }
     w->from[ORDERS] = w->x->transposed ? 0 : c->from[ORDERS];
-    w->vectors = count_vectors(w->from), w->vector_places = count_vectors(w->to);
-    w->scalars = count_scalars(w->from) + w->from[ORDERS];
-    w->scalar_places = count_scalars(w->to);
+    w->rooted = c->rooted, w->levels = count_levels(c->rooted);
+    w->vectors = count_vectors(w->from, w->rooted);
+    w->vector_places = count_vectors(w->to, w->rooted);
+    w->scalars = count_scalars(w->from, w->rooted) + w->from[ORDERS];
+    w->scalar_places = count_scalars(w->to, w->rooted);
     w->weights.vector_length = row_length(w->vector_places);
     w->weights.scalar_length = row_length(w->scalar_places);
     w->longest = TILE;
@@ -156,7 +158,7 @@ static int64_t prepare(work *w, const problem *q, char *space)
     w->gather = (problem){.x = q->x, .inputs = w->from[0], .threads = q->threads};
     w->spread = (problem){.x = q->x, .spread = w->p->members ? w->spread_out : 0,
                           .inputs = w->from[0], .outputs = w->to[0], .threads = q->threads,
-                          .parts = 2};
+                          .parts = w->levels};
     for (int64_t g = 0; w->p->slot && g < w->p->rows; g++) {
         int64_t copies = w->p->slot_starts[g + 1] - w->p->slot_starts[g];
         w->factor[g] = copies ? (REAL)1 / copies : 1;
@@ -170,38 +172,66 @@ static int64_t prepare(work *w, const problem *q, char *space)
     return m.used;
 }
 
-/* Row sums and column sums of the members of a subgraph, in vector, and its scalars. */
-static void gather_subgraph(const work *w, int64_t e, REAL *vector, int64_t length, REAL *scalar)
+/* The member that is the root of a subgraph, or -1. */
+static inline int64_t root_of(const work *w, int64_t e)
+{
+    return w->rooted && w->p->starts[e + 1] > w->p->starts[e] ? w->p->root[e] : -1;
+}
+
+/* Row sums and column sums of the members of a subgraph, and their pairs with the root. */
+static void gather_vectors(const work *w, int64_t e, REAL *vector, int64_t length)
 {
     const structure *p = w->p;
-    int64_t n = w->from[0], k = w->from[1], z = w->from[2], first = p->starts[e];
-    int64_t size = p->starts[e + 1] - first;
+    int64_t n = w->from[0], first = p->starts[e], size = p->starts[e + 1] - first;
+    int64_t pair = p->pair_starts[e], root = root_of(w, e) - first;
     REAL factor = w->x->transposed ? 1 : mean_of(w, e);
-    memset(scalar, 0, w->scalars * sizeof(REAL));
     for (int64_t i = 0; i < size; i++)
         memset(vector + i * length, 0, 2 * n * sizeof(REAL));
     for (int64_t i = 0; n && i < size; i++)
-        sum_pairs(&w->gather, p, vector + i * length, vector + n, length,
-                  p->pair_starts[e] + i * size, size);
+        sum_pairs(&w->gather, p, vector + i * length, vector + n, length, pair + i * size, size);
     for (int64_t i = 0; i < size; i++) {
         REAL *row = vector + i * length;
-        int64_t node = node_of(w->n, first + i);
-        REAL share = w->x->transposed ? share_of(w->n, node) : factor;
         scale_row(row, 2 * n, factor);
-        add_row(scalar + n, row, n, factor);
-        add_row(scalar, w->gather.x + diagonal_of(p, first + i) * n, n, share);
-        add_row(scalar + 2 * n, w->x->of_nodes + node * k, k, share);
+        if (!w->rooted)
+            continue;
+        copy_pair(&w->gather, p, row + 2 * n, pair + i * size + root);
+        copy_pair(&w->gather, p, row + 3 * n, pair + root * size + i);
     }
-    memcpy(scalar + 2 * n + k, w->x->of_scalars + e * z, z * sizeof(REAL));
-    if (w->from[ORDERS])
-        scalar[2 * n + k + z] = 1;
 }
 
-/* Row sums, column sums, diagonal and features of a node, and what its subgraphs give to it; all is
+/* The scalars of a subgraph, whose vectors of members are these. */
+static void gather_scalars(const work *w, int64_t e, const REAL *vector, int64_t length,
+                           REAL *scalar)
+{
+    const structure *p = w->p;
+    int64_t n = w->from[0], k = w->from[1], z = w->from[2], first = p->starts[e];
+    int64_t root = root_of(w, e), sums = count_sums(w->rooted) * n;
+    REAL factor = w->x->transposed ? 1 : mean_of(w, e), *rest = scalar + sums;
+    memset(scalar, 0, w->scalars * sizeof(REAL));
+    for (int64_t i = first; i < p->starts[e + 1]; i++, vector += length) {
+        const REAL *diagonal = w->gather.x + (n ? diagonal_of(p, i) * n : 0);
+        const REAL *own = w->x->of_nodes + node_of(w->n, i) * k;
+        REAL share = w->x->transposed ? share_of(w->n, node_of(w->n, i)) : 1;
+        add_row(scalar + n, vector, n, factor);
+        add_row(scalar, diagonal, n, factor * share);
+        add_row(rest, own, k, factor * share);
+        if (i != root)
+            continue;
+        copy_row(scalar + 2 * n, diagonal, n, share);
+        copy_row(scalar + 3 * n, vector, 2 * n, 1);
+        copy_row(rest + k, own, k, share);
+    }
+    rest += count_totals(w->rooted) * k;
+    memcpy(rest, w->x->of_scalars + e * z, z * sizeof(REAL));
+    if (w->from[ORDERS])
+        rest[z] = 1;
+}
+
+/* Vectors of all levels, diagonal and features of a node, and what its subgraphs give to it; all is
  * zero for a node without members. */
 static void gather_node(const work *w, const REAL *sums, int64_t node, REAL *row, REAL *given)
 {
-    int64_t n = w->from[0], k = w->from[1], places = w->to[0] + w->to[1];
+    int64_t n = w->from[0], k = w->from[1], wide = w->levels * n, places = w->to[0] + w->to[1];
     int64_t begin = first_of(w->n, node), end = w->n->starts ? w->n->starts[node + 1] : node + 1;
     memset(row, 0, w->vectors * sizeof(REAL));
     if (given)
@@ -210,12 +240,16 @@ static void gather_node(const work *w, const REAL *sums, int64_t node, REAL *row
         return;
     REAL share = w->x->transposed ? 1 : share_of(w->n, node);
     for (int64_t i = begin; i < end; i++) {
-        int64_t member = member_at(w->n, i);
-        add_row(row, sums + member * 2 * n, 2 * n, share);
+        int64_t member = member_at(w->n, i), e = w->p->subgraph[member];
+        const REAL *from = w->to_nodes + e * 2 * places;
+        add_row(row, sums + member * wide, wide, share);
         if (given)
-            add_row(given, w->to_nodes + w->p->subgraph[member] * places, places, share);
+            add_row(given, from, places, share);
+        if (given && root_of(w, e) == member)
+            add_row(given, from + places, places, share);
     }
-    memcpy(row + 2 * n, w->gather.x + diagonal_of(w->p, member_at(w->n, begin)) * n,
-           n * sizeof(REAL));
-    memcpy(row + 3 * n, w->x->of_nodes + node * k, k * sizeof(REAL));
+    if (n)
+        memcpy(row + wide, w->gather.x + diagonal_of(w->p, member_at(w->n, begin)) * n,
+               n * sizeof(REAL));
+    memcpy(row + wide + n, w->x->of_nodes + node * k, k * sizeof(REAL));
 }

@@ -56,7 +56,7 @@ static void copy_out(REAL *to, const REAL *from, int64_t length, int64_t rows, i
 /* What the diagonal and the features of nodes give to rows and columns of their members. */
 static void give_to_members(const work *w, block *b, int64_t first, int64_t last)
 {
-    int64_t n = w->from[0], k = w->from[1], columns = 2 * w->to[0];
+    int64_t n = w->from[0], k = w->from[1], columns = w->levels * w->to[0];
     for (int64_t node = first; node < last; node++) {
         REAL *row = b->vector + (node - first) * b->vector_length;
         int64_t begin = first_of(w->n, node);
@@ -69,23 +69,31 @@ static void give_to_members(const work *w, block *b, int64_t first, int64_t last
         copy_row(row + n, w->x->of_nodes + node * k, k, share);
         memset(b->out + (node - first) * b->out_length, 0, columns * sizeof(REAL));
     }
-    add_product(w, b, last - first, columns, n + k, 2 * n, 0);
+    add_product(w, b, last - first, columns, n + k, w->levels * n, 0);
     copy_out(w->given + first * columns, b->out, b->out_length, last - first, columns);
 }
 
-/* What the scalars of a subgraph give: to nodes, to the scalars of the result, and to the rows of its
- * members, where the products are added to. */
+/* What the scalars of a subgraph give: to nodes, to its root, to the scalars of the result, and to the
+ * rows of its members, where the products are added to. */
 static void give_scalars(const work *w, const results *y, const REAL *from, int64_t e, REAL *out,
                          int64_t length)
 {
-    int64_t n = w->to[0], k = w->to[1], first = w->p->starts[e];
-    REAL *to = w->to_nodes + e * (n + k), factor = w->x->transposed ? mean_of(w, e) : 1;
+    int64_t n = w->to[0], k = w->to[1], wide = w->levels * n, root = root_of(w, e);
+    REAL *to = w->to_nodes + e * 2 * (n + k), factor = w->x->transposed ? mean_of(w, e) : 1;
+    const REAL *of_nodes = from + count_sums(w->rooted) * n;
     copy_row(to, from, n, factor);
-    copy_row(to + n, from + 2 * n, k, factor);
-    memcpy(y->of_scalars + e * w->to[2], from + 2 * n + k, w->to[2] * sizeof(REAL));
-    for (int64_t i = first; i < w->p->starts[e + 1]; i++, out += length) {
-        memcpy(out, w->given + node_of(w->n, i) * 2 * n, 2 * n * sizeof(REAL));
+    copy_row(to + n, of_nodes, k, factor);
+    if (w->rooted) {
+        memcpy(to + n + k, from + 2 * n, n * sizeof(REAL));
+        memcpy(to + 2 * n + k, of_nodes + k, k * sizeof(REAL));
+    }
+    memcpy(y->of_scalars + e * w->to[2], of_nodes + count_totals(w->rooted) * k,
+           w->to[2] * sizeof(REAL));
+    for (int64_t i = w->p->starts[e]; i < w->p->starts[e + 1]; i++, out += length) {
+        memcpy(out, w->given + node_of(w->n, i) * wide, wide * sizeof(REAL));
         add_row(out, from + n, n, factor);
+        if (i == root)
+            add_row(out, from + 3 * n, 2 * n, 1);
     }
 }
 
@@ -93,11 +101,13 @@ static void give_scalars(const work *w, const results *y, const REAL *from, int6
 static void mix_subgraphs(const work *w, const results *y, block *b, int64_t e, int64_t last)
 {
     const int64_t *starts = w->p->starts;
-    int64_t inputs = 2 * w->from[0], columns = 2 * w->to[0], first = starts[e];
+    int64_t inputs = w->levels * w->from[0], columns = w->levels * w->to[0], first = starts[e];
     REAL *sums = w->sums_alone ? y->member_sources : w->sums;
-    for (int64_t k = e; k < last; k++)
-        gather_subgraph(w, k, b->vector + (starts[k] - first) * b->vector_length, b->vector_length,
-                        b->scalar + (k - e) * b->scalar_length);
+    for (int64_t k = e; k < last; k++) {
+        REAL *vector = b->vector + (starts[k] - first) * b->vector_length;
+        gather_vectors(w, k, vector, b->vector_length);
+        gather_scalars(w, k, vector, b->vector_length, b->scalar + (k - e) * b->scalar_length);
+    }
     copy_out(sums + first * inputs, b->vector, b->vector_length, starts[last] - first, inputs);
     if (w->sums_alone) {
         copy_out(y->scalar_sources + e * w->scalars, b->scalar, b->scalar_length, last - e,
@@ -113,7 +123,7 @@ static void mix_subgraphs(const work *w, const results *y, block *b, int64_t e, 
     add_product(w, b, starts[last] - first, columns, inputs, 0, 0);
     for (int64_t k = e; w->x->transposed && k < last; k++)
         for (int64_t i = starts[k]; i < starts[k + 1]; i++)
-            scale_row(b->out + (i - first) * b->out_length, columns, mean_of(w, k));
+            scale_row(b->out + (i - first) * b->out_length, 2 * w->to[0], mean_of(w, k));
     copy_out(w->spread_out + first * columns, b->out, b->out_length, starts[last] - first, columns);
 }
 
@@ -130,7 +140,7 @@ static void finish_nodes(const work *w, const results *y, block *b, int64_t firs
                  w->vectors);
         return;
     }
-    add_product(w, b, last - first, n + k, w->vectors, 0, 2 * n);
+    add_product(w, b, last - first, n + k, w->vectors, 0, w->levels * n);
     copy_out(w->diagonal + first * n, b->out, b->out_length, last - first, n);
     copy_out(y->of_nodes + first * k, b->out + n, b->out_length, last - first, k);
 }
@@ -207,8 +217,12 @@ int apply(const problem *q, const structure *p, const nodes *n, const layer *x, 
     prepare(&w, q, y->space);
     for (phase phase = GIVE; !failed && phase <= FINISH; phase++)
         failed = run_phase(phase, &w, y, q->threads);
+    char *is_root = 0;
+    if (!failed && w.to[0] && w.rooted)
+        failed = !(is_root = mark_roots(p));
     if (!failed && w.to[0])
-        failed = map_pairs(&w.spread, p, 0, y->pairs);
+        failed = map_pairs(&w.spread, p, is_root, y->pairs);
+    free(is_root);
     if (!failed)
         add_diagonal(&w, y->pairs);
     return failed;
@@ -228,6 +242,7 @@ int gather(const problem *q, const structure *p, const nodes *n, const layer *x,
 /* Gradients by the weights, out of those by the matrices. */
 void give_weights(const layer *x, REAL *vector, REAL *scalar)
 {
-    int64_t lengths[] = {count_vectors(x->channels.to), count_scalars(x->channels.to)};
-    copy_weights(&(matrices){lengths[0], lengths[1], vector, scalar}, &x->channels, x->weights, OUT);
+    const channels *c = &x->channels;
+    matrices m = {count_vectors(c->to, c->rooted), count_scalars(c->to, c->rooted), vector, scalar};
+    copy_weights(&m, c, x->weights, OUT);
 }

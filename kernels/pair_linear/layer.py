@@ -29,6 +29,7 @@ from eqlib.kernels.pair_linear.layer_library import ORDERS, whynot
 
 _MAPS = ((15, 5, 2), (5, 2, 1), (2, 1, 1), (2, 1, 1))
 """Number of maps from pairs, nodes, scalars and the constant 1 to pairs, nodes and scalars."""
+_ROOTED_MAPS = ((52, 15, 5), (15, 5, 2), (5, 2, 1), (5, 2, 1))
 
 Features = tuple[Tensor, Tensor, Tensor]
 """Of the slots of pairs, of the nodes and of the subgraphs, (rows, channels) each."""
@@ -69,9 +70,14 @@ class Settings(NamedTuple):
         """Channels of pairs, nodes and scalars: of the features, or ``transposed`` the results."""
         return self.channels[ORDERS:] if transposed else self.channels[:ORDERS]
 
+    @property
+    def rooted(self) -> bool:
+        """Whether subgraphs have roots."""
+        return self.pairs.root is not None
+
     def shapes(self) -> Iterator[tuple[int, tuple[int, ...]]]:
         """Place 3 p + q and shape of the weights from order p to order q, the biases last."""
-        for p, maps in enumerate(_MAPS):
+        for p, maps in enumerate(_ROOTED_MAPS if self.rooted else _MAPS):
             inputs = (self.channels[p],) if p < ORDERS else ()
             for q, outputs in enumerate(self.widths(transposed=True)):
                 if outputs and 0 not in inputs:
@@ -96,6 +102,9 @@ def pair_layer(
     and with :math:`(t^0, t^1, t^2, t^3) = s W_s + b` and
     :math:`(u^0, u^1, u^2, u^3)_i = v_i W_v + (t^0, t^1, 0, t^2)` the results are
     :math:`A W_0 + A^\top W_1 + \delta_{ij} u^0_i + u^1_i + u^2_j`, :math:`u^3_i` and :math:`t^3`.
+    With a root 0, there are also the vectors :math:`A_{i0}` and :math:`A_{0i}`, spread to
+    :math:`A_{i0}` and :math:`A_{0i}` in turn, and scalars of the root, :math:`A_{00}`, its row and
+    column and :math:`x_0`, given to its diagonal, row, column and features.
     Where subgraphs share rows of pairs and nodes, these results are means over the subgraphs.
 
     Args:
@@ -112,7 +121,7 @@ def pair_layer(
         Features of the slots, nodes and subgraphs.
 
     Raises:
-        ValueError: shapes or indices do not fit, there are roots, or the C form cannot run.
+        ValueError: shapes or indices do not fit, or the C form cannot run.
         TypeError: a tensor has another dtype than its kind may have.
     """
     pairs, nodes, scalars = _Apply.apply(settings, transposed, *features, *weights)
@@ -216,11 +225,12 @@ def _gather(features: Features, settings: Settings, transposed: bool) -> Feature
     """Sums of members, vectors of nodes and scalars of subgraphs."""
     c2, c1, c0 = settings.widths(transposed)
     _, nodes, subgraphs = settings.rows()
-    x = features[0]
+    x, constant = features[0], settings.constant and not transposed
+    levels, sums, totals = (4, 5, 2) if settings.rooted else (2, 2, 1)
     found = (
-        x.new_empty(len(settings.pairs.subgraph), 2 * c2),
-        x.new_empty(nodes, 3 * c2 + c1),
-        x.new_empty(subgraphs, 2 * c2 + c1 + c0 + (settings.constant and not transposed)),
+        x.new_empty(len(settings.pairs.subgraph), levels * c2),
+        x.new_empty(nodes, (levels + 1) * c2 + c1),
+        x.new_empty(subgraphs, sums * c2 + totals * c1 + c0 + constant),
     )
     results = library.Results(None, None, None, *(tensor.data_ptr() for tensor in found))
     _run("gather", features, settings, [], transposed, results)
@@ -267,7 +277,7 @@ def _layer(
     for (place, _), weight in zip(settings.shapes(), weights, strict=False):
         pointers[place] = weight.data_ptr()
     from_ = *settings.widths(transposed=False), int(settings.constant)
-    channels = library.Channels(from_, tuple(settings.widths(transposed=True)))
+    channels = library.Channels(from_, tuple(settings.widths(transposed=True)), settings.rooted)
     rows = map(compiled.pointer, features[1:])
     return library.Layer(*rows, pointers, channels, settings.normalised, transposed)
 
@@ -290,8 +300,6 @@ def _make_structure(*tensors: Tensor | None) -> _Structure:
     pairs = Pairs(*tensors[: len(Pairs._fields)])  # type: ignore[arg-type]
     x = pairs.transpose.new_empty(len(pairs.transpose), 0)
     check_pairs(x, pairs)
-    if pairs.root is not None:
-        raise ValueError("root: expected None, got a tensor; use pair_reduce where there are roots")
     nodes = tensors[len(Pairs._fields) :]
     check_nodes(x, pairs, *nodes)
     kept = tuple(None if index is None else index.contiguous() for index in tensors)
@@ -306,7 +314,8 @@ def _make_structure(*tensors: Tensor | None) -> _Structure:
 def _count_threads(settings: Settings) -> int:
     c2, c1, c0, s2, s1, s0 = settings.channels
     pairs, nodes, subgraphs = settings.rows()
-    products = 4 * settings.pairs.subgraph.shape[0] * c2 * s2 + pairs * c2 * s2
+    levels = 16 if settings.rooted else 4
+    products = levels * settings.pairs.subgraph.shape[0] * c2 * s2 + pairs * c2 * s2
     products += nodes * (3 * c2 + c1) * (s2 + s1)
     products += subgraphs * (2 * c2 + c1 + c0) * (2 * s2 + s1 + s0)
     return compiled.count_threads(products)

@@ -28,7 +28,11 @@ def whynot(device: torch.device, dtype: torch.dtype) -> str:
 class Channels(ctypes.Structure):
     """The struct ``channels`` of the C source."""
 
-    _fields_ = [("from_", ctypes.c_int64 * (ORDERS + 1)), ("to", ctypes.c_int64 * ORDERS)]
+    _fields_ = [
+        ("from_", ctypes.c_int64 * (ORDERS + 1)),
+        ("to", ctypes.c_int64 * ORDERS),
+        ("rooted", ctypes.c_int64),
+    ]
 
 
 class Nodes(ctypes.Structure):

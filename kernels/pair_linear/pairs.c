@@ -3,14 +3,6 @@
  */
 #include "spread.h"
 
-static char *mark_roots(const structure *p)
-{
-    char *marks = calloc(p->members + 1, 1);
-    for (int64_t e = 0; marks && e < p->subgraphs; e++)
-        marks[p->root[e]] = 1;
-    return marks;
-}
-
 /* y (rows, outputs). Returns whether memory ran out. */
 int linear(const problem *q, const structure *p, REAL *y)
 {

@@ -120,15 +120,15 @@ static void write_row(REAL *y, int64_t columns, const REAL *even, const REAL *od
 INLINE int64_t find_rows(const REAL **rows, const problem *q, const char *is_root, int64_t i,
                          int64_t j)
 {
-    int64_t n = q->outputs, length = n * q->parts, count = 2, row = q->parts > 2 ? n : 0;
+    int64_t n = q->outputs, length = n * q->parts, count = 2, row = q->parts % 2 ? n : 0;
     const REAL *from_i = q->spread + i * length, *from_j = q->spread + j * length;
     rows[0] = from_i + row, rows[1] = from_j + row + n;
     if (i == j && row)
         rows[count++] = from_i;
     if (is_root && is_root[j])
-        rows[count++] = from_i + 3 * n;
+        rows[count++] = from_i + row + 2 * n;
     if (is_root && is_root[i])
-        rows[count++] = from_j + 4 * n;
+        rows[count++] = from_j + row + 3 * n;
     return count;
 }
 
@@ -174,6 +174,16 @@ static void deliver_tile(const state *s, const problem *q, const structure *p, c
         if (odd)
             deliver(y, q, p, is_root, even, odd, -1, t->second[u]);
     }
+}
+
+/* That of a subgraph without members may be any number. */
+static char *mark_roots(const structure *p)
+{
+    char *marks = calloc(p->members + 1, 1);
+    for (int64_t e = 0; marks && e < p->subgraphs; e++)
+        if (p->starts[e + 1] > p->starts[e])
+            marks[p->root[e]] = 1;
+    return marks;
 }
 
 /* y (rows, outputs), with marks of the members that are roots, or null. Returns whether memory ran

@@ -12,8 +12,8 @@ typedef struct {
 } structure;
 
 /* The arguments: x (rows, inputs), weight (2, inputs, outputs), spread (members, parts outputs) and
- * scale (rows), which may be null; parts are 2, row and column, or 3 with the diagonal before them,
- * or 5 with roots. */
+ * scale (rows), which may be null; parts are row and column, with roots to and from these, and, where
+ * their number is odd, the diagonal before them. */
 typedef struct {
     const REAL *x, *weight, *spread, *scale;
     int64_t inputs, outputs, threads, parts;

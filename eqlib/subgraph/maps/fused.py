@@ -19,7 +19,7 @@ def can_fuse(
     biases: Mapping[int, Tensor],
 ) -> bool:
     """Whether :func:`apply_fused` can stand for the usual way; see there for the arguments."""
-    if not isinstance(layout, Ragged) or layout.root is not None:
+    if not isinstance(layout, Ragged):
         return False
     if torch.compiler.is_compiling():  # which would trace how a C compiler is found
         return False

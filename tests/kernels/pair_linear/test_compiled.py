@@ -227,3 +227,12 @@ def test_half_precision_is_left_to_torch(dtype):
 def test_it_runs_on_the_cpu():
     reason = whynot("compiled", torch.device("meta"), torch.float32)
     assert reason == "it runs on the CPU, not on meta"
+
+
+@pytest.mark.parametrize("root", [0, 1, 2])
+def test_the_root_of_a_subgraph_without_members_is_nobody(root, rng):
+    pairs = make_pairs([0, 3], None, True, rng)._replace(root=torch.tensor([root, 2]))
+    x, weight = torch.ones(9, 2).double(), torch.zeros(2, 2, 1).double()
+    spread = torch.randn(3, 5, dtype=torch.float64, generator=rng)
+    question = Linear(x, weight, spread, None, pairs)
+    assert wrong({"all": question}, torch.float64) == []

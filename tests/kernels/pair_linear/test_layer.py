@@ -31,9 +31,9 @@ WIDTHS = {
     "pairs to nodes": (5, 0, 0, 0, 4, 0),
 }
 """Channels of pairs, nodes and scalars, and of the results."""
-VECTORS, SCALARS = (3, 1, 0, 0), (2, 1, 1, 1)
 dtypes = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 shared = pytest.mark.parametrize("nodes", [None, 40], ids=["own rows", "shared rows"])
+rooted = pytest.mark.parametrize("root", [False, True], ids=["", "rooted"])
 means = pytest.mark.parametrize("normalised", [True, False], ids=["means", "sums"])
 
 
@@ -43,9 +43,9 @@ def _needs_a_compiler():
         pytest.skip(reason)
 
 
-def make(sizes, widths, nodes, rng, normalised=True, dtype=torch.float64):
+def make(sizes, widths, nodes, rng, normalised=True, dtype=torch.float64, root=False):
     """Features, weights and settings; some pair and some node are in no subgraph."""
-    pairs = make_pairs(sizes, nodes, False, rng)
+    pairs = make_pairs(sizes, nodes, root, rng)
     settings = Settings(pairs, None if nodes is None else nodes_of(pairs), widths, normalised)
 
     def normal(*shape):
@@ -78,7 +78,8 @@ def by_dense_maps(features, weights, settings):
         slot = (pair if pairs.slot is None else pairs.slot[pair]).view(m, m)
         node = member if nodes is None else nodes.node[member]
         values = (features[0][slot], features[1][node], features[2][e])
-        mapped = dense_layer(values, table, settings)
+        root = None if pairs.root is None else int(pairs.root[e]) - first
+        mapped = dense_layer(values, table, settings, root if m else None)
         rows = (slot.flatten(), node, torch.tensor([e]))
         for q in range(3):
             update = mapped[q].reshape(len(rows[q]), settings.channels[3 + q])
@@ -98,34 +99,60 @@ def zip_shapes(settings, weights):
     return [(place, weight) for (place, _), weight in zip(settings.shapes(), weights, strict=True)]
 
 
-def dense_layer(values, table, settings):
+def dense_layer(values, table, settings, root):
     """The basis maps of one subgraph, in the order of their weights."""
     A, x, z = values
-    m = max(len(x), 1) if settings.normalised else 1
-    d = A.diagonal().mT
-    vectors = ((d, A.sum(1) / m, A.sum(0) / m), (x,), (), ())
-    totals = (d.sum(0) / m, A.sum((0, 1)) / m**2)
-    scalars = (totals, (x.sum(0) / m,), (z,), (torch.ones(1, dtype=x.dtype),))
     size, (s2, s1, s0) = len(x), settings.channels[3:]
-    pairs, nodes, out = (A.new_zeros(shape) for shape in ((size, size, s2), (size, s1), (s0,)))
+    e = torch.zeros(size, 1, dtype=A.dtype)
+    if root is not None:
+        e[root] = 1
+    vectors, scalars = sources(A, x, z, e if settings.rooted else None, settings.normalised)
+    found = [A.new_zeros(shape) for shape in ((size, size, s2), (size, s1), (1, s0))]
+    vector_places, scalar_places = places(size, e if settings.rooted else None)
     for place, weight in table.items():
         p, q = divmod(place, 3)
         maps = iter(weight if p < 3 else weight[:, None])
         if p == q == 0:
-            pairs = pairs + A @ next(maps) + A.transpose(0, 1) @ next(maps)
-        spread = [sum((v @ next(maps) for v in vectors[p]), 0.0) for _ in range(VECTORS[q])]
-        level = [sum((v @ next(maps) for v in scalars[p]), 0.0) for _ in range(SCALARS[q])]
+            found[0] = found[0] + A @ next(maps) + A.transpose(0, 1) @ next(maps)
+        for spread in vector_places[q]:
+            for vector in vectors[p]:
+                found[q] = found[q] + spread(vector @ next(maps))
+        for spread in scalar_places[q]:
+            for scalar in scalars[p]:
+                found[q] = found[q] + spread(scalar @ next(maps))
         assert next(maps, None) is None
-        if q == 0:
-            eye = torch.eye(size, dtype=A.dtype)[:, :, None]
-            pairs = pairs + eye * level[0] + level[1]
-            if vectors[p]:
-                pairs = pairs + eye * spread[0] + spread[1][:, None] + spread[2]
-        elif q == 1:
-            nodes = nodes + (spread[0] if vectors[p] else 0.0) + level[0]
-        else:
-            out = out + level[0]
-    return pairs, nodes, out
+    return found[0], found[1], found[2]
+
+
+def sources(A, x, z, e, normalised):  # noqa: N803 - a matrix
+    """Vectors and scalars of pairs, nodes, scalars and the constant; e marks the root."""
+    m = max(len(x), 1) if normalised else 1
+    d, r, c = A.diagonal().mT, A.sum(1) / m, A.sum(0) / m
+    of_pairs, of_nodes = [d.sum(0) / m, A.sum((0, 1)) / m**2], [x.sum(0) / m]
+    vectors = [d, r, c]
+    if e is not None:
+        vectors += [torch.einsum("ijc,jk->ic", A, e), torch.einsum("ijc,ik->jc", A, e)]
+        of_pairs += [(e * vector).sum(0) for vector in (d, r, c)]
+        of_nodes.append((e * x).sum(0))
+    one = torch.ones(1, dtype=x.dtype)
+    return (vectors, [x], [], []), (of_pairs, of_nodes, [z], [one])
+
+
+def places(size, e):
+    """What vectors and scalars become in pairs, nodes and scalars."""
+    eye, ones = torch.eye(size, dtype=torch.float64)[:, :, None], torch.ones(size, 1).double()
+    spread = [lambda v: eye * v[:, None], lambda v: v[:, None] * ones, lambda v: ones[:, None] * v]
+    level = [lambda s: eye * s, lambda s: ones[:, None] * ones * s]
+    at_nodes = [lambda s: ones * s]
+    if e is not None:
+        spread += [lambda v: v[:, None] * e, lambda v: e[:, None] * v]
+        level += [
+            lambda s: e[:, None] * e * s,
+            lambda s: e[:, None] * ones * s,
+            lambda s: ones[:, None] * e * s,
+        ]
+        at_nodes.append(lambda s: e * s)
+    return (spread, [lambda v: v], []), (level, at_nodes, [lambda s: s[None]])
 
 
 def close(found, reference, tolerance):
@@ -164,16 +191,27 @@ def check_all(arguments, dtype, seed=0):
 @dtypes
 @means
 @shared
+@rooted
 @pytest.mark.parametrize("sizes", ROWS.values(), ids=ROWS.keys())
-def test_matches_dense_maps(sizes, nodes, normalised, dtype, rng):
-    check_all(make(sizes, WIDTHS["all orders"], nodes, rng, normalised, dtype), dtype)
+def test_matches_dense_maps(sizes, root, nodes, normalised, dtype, rng):
+    check_all(make(sizes, WIDTHS["all orders"], nodes, rng, normalised, dtype, root), dtype)
 
 
 @dtypes
 @shared
+@rooted
 @pytest.mark.parametrize("widths", WIDTHS.values(), ids=WIDTHS.keys())
-def test_any_orders_and_channels(widths, nodes, dtype, rng):
-    check_all(make(ROWS["sizes of molecules"], widths, nodes, rng, dtype=dtype), dtype)
+def test_any_orders_and_channels(widths, root, nodes, dtype, rng):
+    sizes = ROWS["sizes of molecules"]
+    check_all(make(sizes, widths, nodes, rng, dtype=dtype, root=root), dtype)
+
+
+def test_the_root_matters(rng):
+    features, weights, settings = make([3, 4], WIDTHS["all orders"], 9, rng, root=True)
+    reference = by_dense_maps(features, weights, settings)[0]
+    moved = settings.pairs._replace(root=settings.pairs.starts[1:] - settings.pairs.root % 2 - 1)
+    found = pair_layer(features, weights, settings._replace(pairs=moved))[0]
+    assert not close(found, reference, 1e-2)
 
 
 def test_sizes_and_order_matter(rng):
@@ -187,8 +225,10 @@ def test_sizes_and_order_matter(rng):
 
 @shared
 @means
-def test_transposed_is_the_transpose(nodes, normalised, rng):
-    features, weights, settings = make([3, 1, 4, 2], (5, 3, 2, 8, 6, 7), nodes, rng, normalised)
+@rooted
+def test_transposed_is_the_transpose(root, nodes, normalised, rng):
+    arguments = [3, 1, 4, 2], (5, 3, 2, 8, 6, 7), nodes, rng, normalised
+    features, weights, settings = make(*arguments, root=root)
     settings = settings._replace(constant=False)
     shapes = zip(settings.rows(), settings.channels[3:], strict=True)
     seeds = tuple(torch.randn(s, dtype=torch.float64, generator=rng) for s in shapes)
@@ -203,11 +243,12 @@ def test_transposed_is_the_transpose(nodes, normalised, rng):
 
 
 @shared
+@rooted
 @pytest.mark.parametrize(
     "widths", [(2, 1, 1, 1, 2, 1), (2, 0, 0, 2, 0, 0), (0, 1, 1, 8, 0, 0)], ids=str
 )
-def test_derivatives_of_all_orders(widths, nodes, rng):
-    features, weights, settings = make([1, 3, 2], widths, nodes and 4, rng)
+def test_derivatives_of_all_orders(widths, root, nodes, rng):
+    features, weights, settings = make([1, 3, 2], widths, nodes and 4, rng, root=root)
 
     def function(*tensors):
         found = pair_layer(tensors[:3], tensors[3:], settings)
@@ -279,9 +320,9 @@ def test_bad_input_is_refused(rng):
         pair_layer(features, [weights[0][:-1], *weights[1:]], settings)
     with pytest.raises(ValueError, match="weights: expected 12 tensors, got 11"):
         pair_layer(features, weights[1:], settings)
-    rooted = settings.pairs._replace(root=settings.pairs.starts[:-1])
-    with pytest.raises(ValueError, match="root: expected None, got a tensor"):
-        pair_layer(features, weights, settings._replace(pairs=rooted))
+    wrong = settings.pairs._replace(root=settings.pairs.starts[1:])
+    with pytest.raises(ValueError, match="root: expected a member of each subgraph"):
+        pair_layer(features, weights, settings._replace(pairs=wrong))
     with pytest.raises(ValueError, match="nodes: expected shape"):
         pair_layer((features[0], features[1][1:], features[2]), weights, settings)
 

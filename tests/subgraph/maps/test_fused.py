@@ -35,7 +35,7 @@ def fused(monkeypatch):
 
 def make(kind, inputs, outputs, rng, **options):
     """A layer with biases, and its inputs, in float64."""
-    plan = ragged_plan()
+    plan = ragged_plan(rooted=options.get("rooted", False))
     layer = kind(inputs, outputs, **options).double()
     with torch.no_grad():
         for parameter in layer.parameters():
@@ -56,7 +56,19 @@ def make(kind, inputs, outputs, rng, **options):
 @pytest.mark.parametrize("inputs", INPUTS, ids=str)
 @pytest.mark.parametrize("kind", [PermutationLinear, SubgraphLayer], ids=["local", "graph"])
 def test_equals_the_usual_way(kind, inputs, outputs, normalised, dtype, rng, fused):
-    options = {"normalised": normalised}
+    compare(kind, inputs, outputs, dtype, rng, fused, normalised=normalised)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("outputs", OUTPUTS, ids=str)
+@pytest.mark.parametrize("inputs", INPUTS[:4], ids=str)
+@pytest.mark.parametrize("kind", [PermutationLinear, SubgraphLayer], ids=["local", "graph"])
+def test_equals_the_usual_way_with_roots(kind, inputs, outputs, dtype, rng, fused):
+    compare(kind, inputs, outputs, dtype, rng, fused, rooted=True)
+
+
+def compare(kind, inputs, outputs, dtype, rng, fused, **options):
+    """Compare a layer with one that takes the usual way, in values and gradients."""
     layer, given, plan = make(kind, inputs, outputs, rng, **options)
     usual = kind(inputs, outputs, implementation="blocked", **options).double()
     usual.load_state_dict(layer.state_dict())
