@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from eqlib.geometry._checks import check_index, check_rows
+from eqlib.kernels.operation import is_transforming
 
 
 def segment_sum(
@@ -90,7 +91,8 @@ def segment_max(
         gradient to one of the rows that tie.
     """
     _check(values, index, num_segments)
-    largest: Tensor = _SegmentMax.apply(values, index, num_segments, empty)
+    function = _SegmentMaxForward if is_transforming() else _SegmentMax
+    largest: Tensor = function.apply(values, index, num_segments, empty)
     return largest
 
 
@@ -178,12 +180,30 @@ class _SegmentMax(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        values, index, largest = ctx.saved_tensors
-        (grad,) = grads
-        tied = values == _take_rows(largest, index)
-        ties = _add_rows(tied.to(grad.dtype), index, largest.shape[0]).clamp(min=1)
-        share = _take_rows((grad / ties).to(grad.dtype), index)
+        tied, ties = _ties(*ctx.saved_tensors)
+        share = _take_rows((grads[0] / ties).to(grads[0].dtype), ctx.saved_tensors[1])
         return torch.where(tied, share, 0.0), None, None, None
+
+
+class _SegmentMaxForward(_SegmentMax):
+    """The same in forward mode, which Dynamo does not trace."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _SegmentMax.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(*inputs[:2], output)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        tied, ties = _ties(*ctx.saved_tensors)
+        index, moved = ctx.saved_tensors[1], torch.where(tied, tangent, 0.0)
+        return (_add_rows(moved, index, ties.shape[0]) / ties).to(moved.dtype)
+
+
+def _ties(values: Tensor, index: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether each value is the largest one of its segment, and how many of these there are."""
+    tied = values == _take_rows(largest, index)
+    return tied, _add_rows(tied.to(values.dtype), index, largest.shape[0]).clamp(min=1)
 
 
 def _check(values: Tensor, index: Tensor, num_segments: int) -> None:

@@ -7,11 +7,12 @@ from torch import Tensor
 
 from eqlib.kernels.channelwise_matmul import compiled, naive
 from eqlib.kernels.choice import require_implementation
+from eqlib.kernels.operation import operation
 
 NAMES = ("naive", "compiled")
 
 
-@torch.library.custom_op("eqlib::channelwise_matmul", mutates_args=())
+@operation("eqlib::channelwise_matmul")
 def channelwise_matmul(a: Tensor, b: Tensor, implementation: str) -> Tensor:
     r"""Products of matrices, one for every channel.
 
@@ -91,18 +92,3 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 channelwise_matmul.register_autograd(_backward, setup_context=_save)
-
-
-@channelwise_matmul.register_vmap
-def _(
-    info: Any, in_dims: tuple[int | None, ...], a: Tensor, b: Tensor, implementation: str
-) -> tuple[Tensor, int]:
-    """A batch is more channels."""
-    parts = [
-        part[:, :, None].expand(-1, -1, info.batch_size, -1)
-        if dim is None
-        else part.movedim(dim, 2)
-        for part, dim in zip((a, b), in_dims, strict=False)
-    ]
-    found = channelwise_matmul(*(part.flatten(2) for part in parts), implementation)
-    return found.unflatten(2, parts[0].shape[2:]), 2

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from eqlib.kernels.convnext_block import naive
 from eqlib.kernels.convnext_block.implementations import load
+from eqlib.kernels.operation import operation
 
 _TENSORS = (
     "Tensor z, Tensor norm_weight, Tensor norm_bias, Tensor w1, Tensor b1, Tensor w2, Tensor b2, "
@@ -26,11 +27,7 @@ _SETTINGS = "float epsilon, str implementation"
 _COUNT = 8
 
 
-@torch.library.custom_op(
-    "eqlib::convnext_block",
-    mutates_args=(),
-    schema=f"(Tensor x, {_TENSORS}, {_SETTINGS}) -> Tensor",
-)
+@operation("eqlib::convnext_block", f"(Tensor x, {_TENSORS}, {_SETTINGS}) -> Tensor")
 def convnext_block(x: Tensor, *inputs: Any) -> Tensor:
     r"""Add to rows what two layers make of others, without their hidden layer in memory.
 
@@ -65,11 +62,11 @@ def convnext_block(x: Tensor, *inputs: Any) -> Tensor:
     return y
 
 
-@torch.library.custom_op(
+@operation(
     "eqlib::convnext_block_backward",
-    mutates_args=(),
-    schema=f"(Tensor grad_y, {_TENSORS}, {_SETTINGS}, bool wants_weights)"
+    f"(Tensor grad_y, {_TENSORS}, {_SETTINGS}, bool wants_weights)"
     f" -> ({', '.join(['Tensor'] * _COUNT)})",
+    implementation=-2,
 )
 def convnext_block_backward(grad_y: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
     """Return the gradients of the block; that of x is ``grad_y``.
@@ -87,11 +84,11 @@ def convnext_block_backward(grad_y: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
     return found
 
 
-@torch.library.custom_op(
+@operation(
     "eqlib::convnext_block_double_backward",
-    mutates_args=(),
-    schema=f"(Tensor[] seeds, Tensor grad_y, {_TENSORS}, float epsilon)"
+    f"(Tensor[] seeds, Tensor grad_y, {_TENSORS}, float epsilon)"
     f" -> ({', '.join(['Tensor'] * (1 + _COUNT))})",
+    implementation=None,
 )
 def _double_backward(seeds: Sequence[Tensor], grad_y: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
     """Differentiate the inner product of seeds and gradients by ``grad_y`` and the tensors.

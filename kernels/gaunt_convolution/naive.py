@@ -54,6 +54,15 @@ def convolve_filter(
     return by_harmonics, by_radial
 
 
+def coefficients(grid: Tensor, odd: bool) -> Tensor:
+    """Return the table of coefficients, out of that of a grid; ``op.py`` describes both."""
+    if not odd:
+        return torch.einsum("pa,pb,po->abo", *[grid[0]] * 3)
+    values, first, second = grid
+    turned = torch.einsum("pa,pb,po->abo", first, second, values)
+    return turned - turned.transpose(0, 1)
+
+
 def _degrees(harmonics: Tensor) -> Tensor:
     """Return the degree of each coefficient."""
     degrees = torch.arange(isqrt(harmonics.shape[2]), device=harmonics.device)

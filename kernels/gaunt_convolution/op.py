@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from eqlib.kernels.gaunt_convolution import blocked, compiled, naive
+from eqlib.kernels.operation import operation
 
 IMPLEMENTATIONS = {"naive": naive, "blocked": blocked, "compiled": compiled}
 
 
-@torch.library.custom_op("eqlib::gaunt_convolution", mutates_args=())
+@operation("eqlib::gaunt_convolution")
 def gaunt_convolution(
     x: Tensor,
     harmonics: Tensor,
@@ -63,7 +64,7 @@ def gaunt_convolution(
     )
 
 
-@torch.library.custom_op("eqlib::gaunt_convolution_filter", mutates_args=())
+@operation("eqlib::gaunt_convolution_filter")
 def gaunt_convolution_filter(
     x: Tensor,
     z: Tensor,
@@ -105,6 +106,26 @@ def gaunt_convolution_filter(
     return _load(implementation, x.device).convolve_filter(
         x, z, harmonics, radial, table, source, target, odd, wants_harmonics, wants_radial
     )
+
+
+@gaunt_convolution.register_definition
+def _(*inputs: Any) -> Tensor:
+    x, harmonics, radial, table, *rest, odd, implementation = inputs
+    if implementation != "naive":
+        table = naive.coefficients(table, odd)
+    z: Tensor = gaunt_convolution.body(x, harmonics, radial, table, *rest, odd, "naive")
+    return z
+
+
+@gaunt_convolution_filter.register_definition
+def _(*inputs: Any) -> tuple[Tensor, Tensor]:
+    x, z, harmonics, radial, table, source, target, odd, *wants, implementation = inputs
+    if implementation != "naive":
+        table = naive.coefficients(table, odd)
+    found: tuple[Tensor, Tensor] = gaunt_convolution_filter.body(
+        x, z, harmonics, radial, table, source, target, odd, *wants, "naive"
+    )
+    return found
 
 
 @gaunt_convolution.register_fake

@@ -21,8 +21,8 @@ def forward(
             product = torch.full_like(density, scale)
             for variable in factors:
                 x, table = fields[variable // SLOTS], tables[variable % SLOTS]
-                product *= torch.einsum("gs,nsc->ngc", table[:, : x.shape[1]], x)
-            density += product
+                product = product * torch.einsum("gs,nsc->ngc", table[:, : x.shape[1]], x)
+            density = density + product
         dual = weights[:, None] * tables[slot, :, : outputs[output]]
-        found[output] += torch.einsum("gs,ngc->nsc", dual, density)
+        found[output] = found[output] + torch.einsum("gs,ngc->nsc", dual, density)
     return [x.to(dtype) for x in found]

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from eqlib.kernels.gaunt_many_body import blocked, naive
 from eqlib.kernels.gaunt_many_body.terms import SLOTS, decode, derivative
+from eqlib.kernels.operation import operation
 
 IMPLEMENTATIONS = ("auto", "naive", "blocked")
 _FORWARD = {"naive": naive.forward, "blocked": blocked.forward, "auto": blocked.forward}
 
 
-@torch.library.custom_op("eqlib::gaunt_many_body", mutates_args=())
+@operation("eqlib::gaunt_many_body")
 def gaunt_many_body(
     fields: Sequence[Tensor],
     tables: Tensor,

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from eqlib.kernels.gaunt_product._degrees import lmax_of
 from eqlib.kernels.gaunt_product.op import gaunt_product, gaunt_product_gradients
+from eqlib.kernels.operation import is_transforming
 
 Options = tuple[list[Tensor], bool, str]
 """Tables, whether it is the bracket, and the name of the implementation."""
@@ -44,7 +44,7 @@ def _is_plain(operands: Sequence[Tensor | None]) -> bool:
     """
     if torch.compiler.is_compiling():
         return True
-    if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
+    if is_transforming():
         return False
     return not (
         torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in operands)

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from eqlib.kernels.operation import operation
 from eqlib.kernels.pair_linear.arguments import (
     Linear,
     Pairs,
@@ -45,10 +46,9 @@ PAIRS_SCHEMA = (
 )
 
 
-@torch.library.custom_op(
+@operation(
     "eqlib::pair_reduce",
-    mutates_args=(),
-    schema=f"(Tensor x, Tensor? scale, {PAIRS_SCHEMA}, str implementation) -> Tensor",
+    f"(Tensor x, Tensor? scale, {PAIRS_SCHEMA}, str implementation) -> Tensor",
 )
 def pair_reduce(x: Tensor, scale: Tensor | None, *rest: Any) -> Tensor:
     r"""Sum features over the pairs of each member of each subgraph.
@@ -85,10 +85,9 @@ def pair_reduce(x: Tensor, scale: Tensor | None, *rest: Any) -> Tensor:
         return how.reduce(arguments)
 
 
-@torch.library.custom_op(
+@operation(
     "eqlib::pair_linear",
-    mutates_args=(),
-    schema=f"(Tensor x, Tensor weight, Tensor? spread, Tensor? scale, {PAIRS_SCHEMA}, "
+    f"(Tensor x, Tensor weight, Tensor? spread, Tensor? scale, {PAIRS_SCHEMA}, "
     "str implementation) -> Tensor",
 )
 def pair_linear(
@@ -145,7 +144,7 @@ def pair_linear(
         return how.linear(arguments)
 
 
-@torch.library.custom_op("eqlib::pair_weight_gradient", mutates_args=())
+@operation("eqlib::pair_weight_gradient")
 def pair_weight_gradient(x: Tensor, grad: Tensor, transpose: Tensor, implementation: str) -> Tensor:
     r"""Multiply features, and those of transposed pairs, with a gradient.
 

@@ -21,7 +21,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import vjp
 
+from eqlib.kernels.operation import operation
 from eqlib.kernels.position_orientation_conv import derivatives
 from eqlib.kernels.position_orientation_conv.arguments import DIFFERENTIABLE, Arguments
 from eqlib.kernels.position_orientation_conv.checks import check
@@ -40,9 +42,7 @@ def _returns(count: int) -> str:
     return f"({', '.join(['Tensor'] * count)})"
 
 
-@torch.library.custom_op(
-    "eqlib::position_orientation_conv", mutates_args=(), schema=f"({_INPUTS}) -> Tensor"
-)
+@operation("eqlib::position_orientation_conv", f"({_INPUTS}) -> Tensor")
 def position_orientation_conv(*inputs: Any) -> Tensor:
     r"""Convolve with a kernel that a small network gives for every edge and orientation.
 
@@ -91,10 +91,9 @@ def position_orientation_conv(*inputs: Any) -> Tensor:
         return how.convolve(arguments)
 
 
-@torch.library.custom_op(
+@operation(
     "eqlib::position_orientation_conv_backward",
-    mutates_args=(),
-    schema=f"(Tensor grad_y, {_INPUTS}, bool[] wants) -> {_returns(DIFFERENTIABLE)}",
+    f"(Tensor grad_y, {_INPUTS}, bool[] wants) -> {_returns(DIFFERENTIABLE)}",
 )
 def position_orientation_conv_backward(grad_y: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
     """Return the gradients of the convolution.
@@ -118,11 +117,9 @@ def position_orientation_conv_backward(grad_y: Tensor, *inputs: Any) -> tuple[Te
     return tuple(part.to(like.dtype) for part, like in zip(found, inputs, strict=False))
 
 
-@torch.library.custom_op(
+@operation(
     "eqlib::position_orientation_conv_double_backward",
-    mutates_args=(),
-    schema=f"(Tensor[] seeds, Tensor grad_y, {_INPUTS}, bool[] wants)"
-    f" -> {_returns(1 + DIFFERENTIABLE)}",
+    f"(Tensor[] seeds, Tensor grad_y, {_INPUTS}, bool[] wants) -> {_returns(1 + DIFFERENTIABLE)}",
 )
 def position_orientation_conv_double_backward(
     seeds: list[Tensor], grad_y: Tensor, *inputs: Any
@@ -162,6 +159,38 @@ def _(grad_y: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
 @position_orientation_conv_double_backward.register_fake
 def _(seeds: list[Tensor], grad_y: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
     return tuple(_empty((grad_y, *inputs[:DIFFERENTIABLE]), inputs[-1]))
+
+
+@position_orientation_conv_backward.register_definition
+def _(grad_y: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+    *given, _, wants = inputs
+
+    def convolve(*tensors: Tensor) -> Tensor:
+        y: Tensor = position_orientation_conv.body(*tensors, *given[DIFFERENTIABLE:], "naive")
+        return y
+
+    found = vjp(convolve, *given[:DIFFERENTIABLE])[1](grad_y)
+    return tuple(
+        part if wish else part.new_empty(0) for part, wish in zip(found, wants, strict=True)
+    )
+
+
+@position_orientation_conv_double_backward.register_definition
+def _(seeds: list[Tensor], grad_y: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+    *given, wants = inputs
+    computed = [seed.numel() > 0 for seed in seeds]
+
+    def differentiate(grad_y: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        rest = given[DIFFERENTIABLE:]
+        found: tuple[Tensor, ...] = position_orientation_conv_backward.definition(
+            grad_y, *tensors, *rest, computed
+        )
+        return found
+
+    found = vjp(differentiate, grad_y, *given[:DIFFERENTIABLE])[1](tuple(seeds))
+    return tuple(
+        part if wish else part.new_empty(0) for part, wish in zip(found, wants, strict=True)
+    )
 
 
 def _prepare(inputs: Sequence[Any]) -> Arguments:

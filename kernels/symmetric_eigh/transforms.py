@@ -9,33 +9,25 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
+from eqlib.kernels.operation import is_transforming
 from eqlib.kernels.symmetric_eigh import op
 from eqlib.kernels.symmetric_eigh.derivatives import differentiate_gradient, push, push_gradient
 
 
 def decompose(matrices: Tensor, guard: float, implementation: str) -> tuple[Tensor, Tensor]:
     """Return eigenvalues and eigenvectors; the arguments are those of the operation."""
-    if _is_plain():
-        return op.symmetric_eigh(matrices, guard, implementation)
-    found: tuple[Tensor, Tensor] = _Eigh.apply(matrices, guard, implementation)
-    return found
+    if is_transforming():
+        found: tuple[Tensor, Tensor] = _Eigh.apply(matrices, guard, implementation)
+        return found
+    return op.symmetric_eigh(matrices, guard, implementation)
 
 
 def _differentiate(*arguments: Any) -> Tensor:
-    if _is_plain():
-        return op.symmetric_eigh_gradient(*arguments)
-    gradient: Tensor = _Gradient.apply(*arguments)
-    return gradient
-
-
-def _is_plain() -> bool:
-    """Whether the operation itself will do."""
-    if torch.compiler.is_compiling():
-        return True
-    transformed = torch._C._are_functorch_transforms_active()
-    return forward_ad._current_level < 0 and not transformed
+    if is_transforming():
+        gradient: Tensor = _Gradient.apply(*arguments)
+        return gradient
+    return op.symmetric_eigh_gradient(*arguments)
 
 
 class _Eigh(torch.autograd.Function):

@@ -11,6 +11,7 @@ from eqlib.frames.constructions.draws import draw_members
 from eqlib.frames.constructions.listing import NEGLIGIBLE, Clouds, Listing
 from eqlib.frames.spans import list_spans
 from eqlib.geometry import segment_sum
+from eqlib.kernels.operation import is_transforming
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,8 @@ def _reject(vectors: Tensor, axis: Tensor) -> Tensor:
 
 def _unit(vectors: Float[Tensor, "rows d"], guard: float) -> Float[Tensor, "rows d"]:
     """Unit vectors in the directions of vectors that are not zero."""
-    direction: Tensor = _Unit.apply(vectors, guard)
+    function = _UnitForward if is_transforming() else _Unit
+    direction: Tensor = function.apply(vectors, guard)
     return direction
 
 
@@ -188,7 +190,25 @@ class _Unit(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         vectors, unit = ctx.saved_tensors
-        (grad,) = grads
-        length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-        inverse = length / (length.square() + ctx.guard**2)
-        return (grad - unit * (unit * grad).sum(-1, keepdim=True)) * inverse, None
+        return _turned(grads[0], vectors, unit, ctx.guard), None
+
+
+class _UnitForward(_Unit):
+    """The same in forward mode, which Dynamo does not trace."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _Unit.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(inputs[0], output)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        vectors, unit = ctx.saved_tensors
+        return _turned(tangent, vectors, unit, ctx.guard)
+
+
+def _turned(moved: Tensor, vectors: Tensor, unit: Tensor, guard: float) -> Tensor:
+    """Apply the damped derivative, a symmetric matrix for each vector."""
+    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    inverse = length / (length.square() + guard**2)
+    return (moved - unit * (unit * moved).sum(-1, keepdim=True)) * inverse

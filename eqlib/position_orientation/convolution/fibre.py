@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eqlib.kernels.channelwise_matmul import channelwise_matmul, pick
+from eqlib.kernels.operation import is_transforming
 from eqlib.position_orientation._arguments import check_at_least
 from eqlib.position_orientation.convolution.kernel_network import FibreKernels, Kernels
 
@@ -163,6 +164,8 @@ class _Transposition(torch.autograd.Function):
 
 
 def _transposed(matrix: Tensor) -> Tensor:
+    if is_transforming():
+        return matrix.t().contiguous()
     transposed: Tensor = _Transposition.apply(matrix)
     return transposed
 

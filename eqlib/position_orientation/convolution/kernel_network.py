@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
-from eqlib.kernels.position_orientation_conv import count_monomials
+from eqlib.kernels.position_orientation_conv import count_monomials, position_orientation_conv
 from eqlib.kernels.position_orientation_conv.attributes import evaluate
 from eqlib.position_orientation._arguments import check_implementation, check_kernels
 from eqlib.position_orientation.convolution.composed import convolve_in_parts
@@ -322,7 +322,7 @@ def convolve(
     real = [part.to(exact) for part in (g.offsets, g.axes, g.scalars, *layers, weight)]
     edges = (g.source, g.target, g.starts, g.by_source, g.source_starts, g.frame, g.opposite)
     how = (attributes, degree, softening, g.radius, implementation)
-    y: Tensor = torch.ops.eqlib.position_orientation_conv(features, *real, *edges, *how)
+    y: Tensor = position_orientation_conv(features, *real, *edges, *how)
     return y if mask is None else torch.where(mask[:, None, None], y, 0.0)
 
 

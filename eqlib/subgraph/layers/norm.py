@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
 from eqlib.geometry import gather_nodes, segment_mean
+from eqlib.kernels.operation import is_transforming
 from eqlib.subgraph._arguments import check_channels, check_features, check_rows
 from eqlib.subgraph.features import Features, features_of
 from eqlib.subgraph.levels import graph_of_rows, off_diagonal
@@ -168,9 +169,9 @@ class _BatchNorm(nn.Module):
         inverse = torch.empty_like(order).scatter_(
             0, order, torch.arange(len(order), device=order.device)
         )
-        parts = _Reordered.apply(rows, order, inverse).split([len(index) for index in found])
+        parts = _reordered(rows, order, inverse).split([len(index) for index in found])
         parts = [self._normalise(part, which) for which, part in enumerate(parts)]
-        return _Reordered.apply(torch.cat(parts), inverse, order)
+        return _reordered(torch.cat(parts), inverse, order)
 
     def _normalise(self, rows: Tensor, kind: int) -> Tensor:
         several = True if rows.shape[0] > 1 else False  # noqa: SIM210 - no symbol of torch.compile
@@ -251,6 +252,12 @@ class _Reordered(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         order, inverse = ctx.saved_tensors
         return _Reordered.apply(grads[0], inverse, order), None, None
+
+
+def _reordered(rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+    if is_transforming():
+        return rows.index_select(0, order)
+    return _Reordered.apply(rows, order, inverse)
 
 
 def _weighted_sums(x: Tensor, shares: Tensor) -> Tensor:

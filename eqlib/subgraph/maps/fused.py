@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from eqlib.kernels.operation import is_transforming
 from eqlib.kernels.pair_linear import Settings, pair_layer, whynot_layer
 from eqlib.subgraph.maps.layouts import Layout, Ragged
 from eqlib.subgraph.maps.terms import Term
@@ -21,7 +22,7 @@ def can_fuse(
     """Whether :func:`apply_fused` can stand for the usual way; see there for the arguments."""
     if not isinstance(layout, Ragged):
         return False
-    if torch.compiler.is_compiling():  # which would trace how a C compiler is found
+    if torch.compiler.is_compiling() or is_transforming():  # these know operations of torch alone
         return False
     tensors = [*features.values(), *(term.weight for term in terms.values()), *biases.values()]
     like = tensors[0]

@@ -10,6 +10,7 @@ from torch import Tensor
 from eqlib.geometry import gather_nodes
 from eqlib.kernels.channelwise_matmul import compiled
 from eqlib.kernels.channelwise_matmul.op import pick
+from eqlib.kernels.operation import is_transforming
 from eqlib.models.graphs.networks.base import RaggedGraphs
 
 
@@ -53,7 +54,7 @@ def multiply(
         b: likewise.
         sizes: number of nodes of each graph.
     """
-    if pick(a.device, a.dtype)[0] == "compiled":
+    if pick(a.device, a.dtype)[0] == "compiled" and not is_transforming():
         return multiply_singly(a, b, sizes)
     return multiply_padded(a, b, sizes)
 

@@ -134,9 +134,15 @@ class PairForce(nn.Module):
 class _Limited(torch.autograd.Function):
     """The identity; rows of its gradient that are far longer than most are shortened."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(_: Any, state: Tensor) -> Tensor:
+    def forward(state: Tensor) -> Tensor:
         return state.view_as(state)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
 
     @staticmethod
     def backward(_: Any, gradient: Tensor) -> Tensor:

@@ -168,10 +168,12 @@ def test_operations_are_registered_right(implementation, odd, rng):
     x, z, harmonics, radial = (t.requires_grad_() for t in operands(lmaxes, rng))
     values = table(implementation, lmaxes, odd)
     graph = (SOURCE, TARGET, NODES, lmaxes[2])
-    opcheck(gaunt_convolution, (x, harmonics, radial, values, *graph, odd, implementation))
+    opcheck(
+        gaunt_convolution.registered, (x, harmonics, radial, values, *graph, odd, implementation)
+    )
     for wants in ((True, True), (True, False), (False, True)):
         opcheck(
-            gaunt_convolution_filter,
+            gaunt_convolution_filter.registered,
             (x, z, harmonics, radial, values, SOURCE, TARGET, odd, *wants, implementation),
         )
 

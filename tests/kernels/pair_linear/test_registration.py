@@ -26,10 +26,10 @@ def test_operations_are_registered_right(name, implementation, rng):
     x, weight, spread = leaves(problem[:3])
     grad = torch.randn(len(x), weight.shape[2], dtype=x.dtype, generator=rng).requires_grad_()
     rest = (problem.scale, *problem.pairs, implementation)
-    opcheck(pair_linear, (x, weight, spread, *rest))
-    opcheck(pair_linear, (x, weight, None, *rest))
-    opcheck(pair_reduce, (x, *rest))
-    opcheck(pair_weight_gradient, (x, grad, problem.pairs.transpose, implementation))
+    opcheck(pair_linear.registered, (x, weight, spread, *rest))
+    opcheck(pair_linear.registered, (x, weight, None, *rest))
+    opcheck(pair_reduce.registered, (x, *rest))
+    opcheck(pair_weight_gradient.registered, (x, grad, problem.pairs.transpose, implementation))
 
 
 def layer(x, weight, spread, scale, *pairs):

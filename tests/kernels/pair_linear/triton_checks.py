@@ -252,10 +252,10 @@ class TestAllOperation:
         problem = make(TINY["shared, rooted"], rng, device=DEVICE)
         x, weight, spread = leaves(problem[:3])
         rest = (problem.scale, *problem.pairs, "triton")
-        opcheck(pair_linear, (x, weight, spread, *rest))
-        opcheck(pair_reduce, (x, *rest))
+        opcheck(pair_linear.registered, (x, weight, spread, *rest))
+        opcheck(pair_reduce.registered, (x, *rest))
         grad = torch.ones(len(x), weight.shape[2], dtype=x.dtype, device=DEVICE).requires_grad_()
-        opcheck(pair_weight_gradient, (x, grad, problem.pairs.transpose, "triton"))
+        opcheck(pair_weight_gradient.registered, (x, grad, problem.pairs.transpose, "triton"))
 
 
 class TestOperation:

@@ -42,15 +42,15 @@ def test_operations_are_registered_right(name, implementation, rng):
     (grad_y,) = (t.requires_grad_() for t in like([y], rng))
     given = (*with_tensors(arguments, tensors), implementation)
     count = len(NAMES)
-    opcheck(position_orientation_conv, given)
+    opcheck(position_orientation_conv.registered, given)
     for wants in ([True] * count, [True, True, *[False] * 6, True]):
-        opcheck(position_orientation_conv_backward, (grad_y, *given, wants))
+        opcheck(position_orientation_conv_backward.registered, (grad_y, *given, wants))
     plain = (*arguments, implementation)
     seeds = like(arguments[:count], rng)
     seeds[3] = seeds[3].new_empty(0)
     for wants in ([True] * (1 + count), [False, True, *[False] * 7, True]):
         opcheck(
-            position_orientation_conv_double_backward,
+            position_orientation_conv_double_backward.registered,
             (seeds, grad_y.detach(), *plain, wants),
             test_utils=("test_schema", "test_faketensor"),
         )

@@ -286,7 +286,7 @@ class TestOperation:
         arguments = make(case, rng, device=DEVICE)
         leaves = [t.requires_grad_() for t in arguments[: len(NAMES)]]
         given = (*leaves, *arguments[len(NAMES) :], "triton")
-        torch.library.opcheck(position_orientation_conv, given)
+        torch.library.opcheck(position_orientation_conv.registered, given)
 
     @pytest.mark.unchecked
     def test_compile(self, rng):

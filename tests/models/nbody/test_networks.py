@@ -205,3 +205,39 @@ def test_the_check_leaves_the_network_as_it_was(name, rng):
     before = copy.deepcopy(network.state_dict())
     equivariance_error(network, particles([5, 4], rng), generator=rng)
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # of torch
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_forward_mode_is_the_transpose_of_reverse_mode(name, training, rng):
+    inputs = particles([4, 3], rng)
+    points = inputs.pop("points")
+    network = build(name).train(training and name not in ("fa_gnn", "integrator"))
+    tangent, cotangent = (torch.randn(7, 3, generator=rng, dtype=torch.float64) for _ in range(2))
+
+    def function(points):
+        return network(points, **inputs)
+
+    _, moved = torch.func.jvp(function, (points,), (tangent,))
+    (gradient,) = torch.func.vjp(function, points)[1](cotangent)
+    leaf = points.clone().requires_grad_()
+    (usual,) = torch.autograd.grad(function(leaf), leaf, cotangent)
+    assert torch.allclose(gradient, usual, rtol=1e-9, atol=1e-12)
+    assert (moved * cotangent).sum().item() == pytest.approx((usual * tangent).sum().item(), 1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # of torch
+@pytest.mark.parametrize("name", ["gaunt_net", "ponita"])
+def test_the_hessian_is_that_of_two_backward_passes(name, rng):
+    inputs = particles([3], rng)
+    points = inputs.pop("points").requires_grad_()
+    network = build(name)
+
+    def energy(points):
+        return network(points, **inputs).sin().sum()
+
+    (force,) = torch.autograd.grad(energy(points), points, create_graph=True)
+    rows = [torch.autograd.grad(f, points, retain_graph=True)[0] for f in force.flatten()]
+    found = torch.func.hessian(energy)(points.detach())
+    assert torch.allclose(found.reshape(9, 3, 3), torch.stack(rows), rtol=1e-8, atol=1e-10)
