@@ -121,14 +121,7 @@ def check_nodes(
 
 def _check_nodes(node: Tensor, order: Tensor, starts: Tensor, *tensors: Any) -> None:
     pairs = Pairs(*tensors)
-    _check_range("member_order", order, len(node))
-    _check_starts("member_starts", starts, len(node), "members")
-    by_node = node[order]
-    if not torch.equal(by_node, _repeat(starts.diff(), len(node))):
-        raise ValueError(
-            "member_order, member_starts: expected the members sorted by node, and where those of "
-            "each node begin"
-        )
+    by_node = _check_order("member", "node", node, order, starts)
     place = torch.arange(len(node)) - pairs.starts[pairs.subgraph]
     size = pairs.starts.diff()[pairs.subgraph]
     diagonal = pairs.slot[pairs.pair_starts[pairs.subgraph] + place * (size + 1)]  # type: ignore[index]
@@ -136,6 +129,26 @@ def _check_nodes(node: Tensor, order: Tensor, starts: Tensor, *tensors: Any) -> 
     same = by_node[1:] == by_node[:-1]
     if not torch.equal(slots[1:][same], slots[:-1][same]):
         raise ValueError("node: expected the pairs (i, i) of all members of a node to be one slot")
+
+
+def _check_order(prefix: str, key: str, values: Tensor, order: Tensor, starts: Tensor) -> Tensor:
+    """Raise unless an order sorts values stably and each begins where it is said; return them."""
+    what = {"member": "members", "slot": "pairs"}[prefix]
+    _check_range(f"{prefix}_order", order, len(values))
+    _check_starts(f"{prefix}_starts", starts, len(values), what)
+    ordered = values[order]
+    if not torch.equal(ordered, _repeat(starts.diff(), len(values))):
+        raise ValueError(
+            f"{prefix}_order, {prefix}_starts: expected the {what} sorted by {key}, and where "
+            f"those of each {key} begin"
+        )
+    rising = (ordered[1:] > ordered[:-1]) | (order[1:] > order[:-1])
+    if not bool(rising.all()):
+        raise ValueError(
+            f"{prefix}_order: expected the {what} sorted stably by {key}, as "
+            f"{key}.argsort(stable=True) gives"
+        )
+    return ordered
 
 
 def _check_presence(pairs: Pairs) -> None:
@@ -229,20 +242,7 @@ def _check_slots(pairs: Pairs) -> None:
     if slot is None or order is None or starts is None:
         return
     _check_range("slot", slot, len(pairs.transpose))
-    _check_range("slot_order", order, len(slot))
-    _check_starts("slot_starts", starts, len(slot), "pairs")
-    by_slot = slot[order]
-    if not torch.equal(by_slot, _repeat(starts.diff(), len(slot))):
-        raise ValueError(
-            "slot_order, slot_starts: expected the pairs sorted by slot, and where those of each "
-            "slot begin"
-        )
-    rising = (by_slot[1:] > by_slot[:-1]) | (order[1:] > order[:-1])
-    if not bool(rising.all()):
-        raise ValueError(
-            "slot_order: expected the pairs sorted stably by slot, as slot.argsort(stable=True) "
-            "gives"
-        )
+    _check_order("slot", "slot", slot, order, starts)
     begins = pairs.pair_starts[pairs.subgraph] - pairs.starts[pairs.subgraph]
     width = pairs.starts.diff()[pairs.subgraph]
     row, column = pairs.row, pairs.column

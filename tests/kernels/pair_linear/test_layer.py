@@ -309,6 +309,21 @@ def test_indices_that_are_written_to_are_looked_at_again(rng):
 
 
 @pytest.mark.unchecked
+def test_an_order_that_names_a_member_twice_is_refused(rng):
+    features, weights, settings = make([3, 4, 4], WIDTHS["all orders"], 4, rng)
+    nodes = settings.nodes
+    first = int((nodes.member_starts.diff() > 1).nonzero()[0, 0])
+    begin = int(nodes.member_starts[first])
+    order = nodes.member_order.clone()
+    order[begin + 1] = order[begin]
+    wrong = settings._replace(nodes=nodes._replace(member_order=order))
+    with pytest.raises(
+        ValueError, match="member_order: expected the members sorted stably by node"
+    ):
+        pair_layer(features, weights, wrong)
+
+
+@pytest.mark.unchecked
 def test_bad_input_is_refused(rng):
     features, weights, settings = make([2, 3], WIDTHS["all orders"], None, rng)
     half = [rows.half() for rows in features]
