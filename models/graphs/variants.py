@@ -51,6 +51,10 @@ VARIANTS: dict[str, Variant] = {
     "spen_rooted_polynomials": Variant(SPEN, {**_SUMS, "rooted": True, "polynomials": True}),
     "spen_2hop": Variant(SPEN, {**_SUMS, "hops": 2}),
     "spen_2hop_rooted": Variant(SPEN, {**_SUMS, "hops": 2, "rooted": True}),
+    "spen_2hop_polynomials": Variant(SPEN, {**_SUMS, "hops": 2, "polynomials": True}),
+    "spen_2hop_rooted_polynomials": Variant(
+        SPEN, {**_SUMS, "hops": 2, "rooted": True, "polynomials": True}
+    ),
 }
 
 
