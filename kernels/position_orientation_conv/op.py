@@ -170,9 +170,7 @@ def _(grad_y: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
         return y
 
     found = vjp(convolve, *given[:DIFFERENTIABLE])[1](grad_y)
-    return tuple(
-        part if wish else part.new_empty(0) for part, wish in zip(found, wants, strict=True)
-    )
+    return _wanted(found, wants)
 
 
 @position_orientation_conv_double_backward.register_definition
@@ -188,9 +186,7 @@ def _(seeds: list[Tensor], grad_y: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
         return found
 
     found = vjp(differentiate, grad_y, *given[:DIFFERENTIABLE])[1](tuple(seeds))
-    return tuple(
-        part if wish else part.new_empty(0) for part, wish in zip(found, wants, strict=True)
-    )
+    return _wanted(found, wants)
 
 
 def _prepare(inputs: Sequence[Any]) -> Arguments:
@@ -258,6 +254,11 @@ def _backward_twice(ctx: Any, *seeds: Tensor | None) -> tuple[Tensor | None, ...
     ]
     found = position_orientation_conv_double_backward(given, grad_y, *tensors, *settings, wants)
     return _fill(found, wants, _COUNT + 2)
+
+
+def _wanted(found: Sequence[Tensor], wants: Sequence[bool]) -> tuple[Tensor, ...]:
+    pairs = zip(found, wants, strict=True)
+    return tuple(part if wish else part.new_empty(0) for part, wish in pairs)
 
 
 def _fill(found: Sequence[Tensor], wants: Sequence[bool], count: int) -> tuple[Tensor | None, ...]:
