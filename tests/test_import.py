@@ -22,7 +22,6 @@ LAYERS = {
     "gaunt": {*_BELOW, "steerable"},
     "position_orientation": {*_BELOW, "frames"},
     "subgraph": _BELOW,
-    "induction": _BELOW,
 }
 COMMAND = {"cli", "doctor", "options", "usage", "version", "__main__", "__init__"}
 """The files of eqlib/ itself: they may import all layers, but only the command the models."""
@@ -154,9 +153,11 @@ def test_layers_load_when_they_are_used_and_without_what_is_slow():
     loaded = modules_after(
         "import torch, eqlib\n"
         "assert eqlib.check is eqlib.symmetry.equivariance_error\n"
-        "eqlib.geometry, eqlib.frames, eqlib.harmonics, eqlib.steerable, eqlib.gaunt"
+        "eqlib.geometry, eqlib.frames, eqlib.harmonics, eqlib.steerable, eqlib.gaunt\n"
+        "eqlib.position_orientation, eqlib.subgraph"
     )
-    assert {"eqlib.symmetry", "eqlib.frames", "eqlib.steerable", "eqlib.gaunt"} <= loaded
+    layers = ["symmetry", "frames", "steerable", "gaunt", "position_orientation", "subgraph"]
+    assert {f"eqlib.{layer}" for layer in layers} <= loaded
     assert loaded & LAZY == set()
     # control: representations that need e3nn load it, and it loads triton where that is installed
     assert "e3nn" in modules_after("from eqlib.symmetry import Irreps; Irreps('1o')")

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from eqlib.kernels.tracing import is_readable
+
 
 def list_spans(
     first: Int[Tensor, "spans"], count: Int[Tensor, "spans"]
@@ -17,8 +19,7 @@ def list_spans(
 
 def sorting_order(graph: Int[Tensor, "rows"]) -> Int[Tensor, "rows"] | None:
     """The order that sorts rows by their graph, or None where a look at a CPU finds them sorted."""
-    looks = graph.device.type == "cpu" and not torch.compiler.is_compiling()
-    if looks and bool((graph[1:] >= graph[:-1]).all()):
+    if is_readable(graph) and bool((graph[1:] >= graph[:-1]).all()):
         return None
     return graph.argsort(stable=True)
 

@@ -6,15 +6,10 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor
 
+from eqlib.kernels.autocast import is_autocasting
 from eqlib.kernels.gaunt_product import LARGEST_DEGREE
 
 LIMIT = max(LARGEST_DEGREE.values())
-
-
-def autocasts(x: Tensor) -> bool:
-    """Whether operations on x run under autocast."""
-    kind = x.device.type
-    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def check_operands(x: Tensor, y: Tensor) -> tuple[int, int]:
@@ -22,7 +17,7 @@ def check_operands(x: Tensor, y: Tensor) -> tuple[int, int]:
     degrees = (_degree(x, "x"), _degree(y, "y"))
     if x.device != y.device:
         raise ValueError(f"x is on {x.device} and y on {y.device}; move one to the other")
-    if x.dtype != y.dtype and not autocasts(x):
+    if x.dtype != y.dtype and not is_autocasting(x.device.type):
         raise ValueError(
             f"x has dtype {x.dtype} and y {y.dtype}; expected the same: convert one of them"
         )
@@ -68,7 +63,7 @@ def check_weights(
                 f"weights[{number}] has shape {tuple(weight.shape)}; expected {expected}: one "
                 f"factor for each degree up to {lmax} and each channel"
             )
-        if weight.dtype not in allowed and not autocasts(x):
+        if weight.dtype not in allowed and not is_autocasting(x.device.type):
             kind = ValueError if weight.is_floating_point() else TypeError
             raise kind(
                 f"weights[{number}] has dtype {weight.dtype}; expected {allowed[1]}, as the "

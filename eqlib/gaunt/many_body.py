@@ -17,6 +17,7 @@ from eqlib.harmonics import (
 )
 from eqlib.kernels.gaunt_many_body import IMPLEMENTATIONS, gaunt_many_body
 from eqlib.kernels.gaunt_many_body.terms import encode
+from eqlib.kernels.tracing import is_readable
 from eqlib.steerable import EquivariantLinear
 from eqlib.steerable._features import check_at_least, check_features
 from eqlib.symmetry import O, Signature, SphericalTensor
@@ -238,8 +239,7 @@ class GauntManyBody(nn.Module):
                 f"{tuple(batch)}"
             )
         # Reading values would stop a GPU and break compiled graphs; there the lookup itself stops.
-        readable = species.device.type == "cpu" and not torch.compiler.is_compiling()
-        if readable and species.numel():
+        if is_readable(species) and species.numel():
             low, high = (int(bound) for bound in species.aminmax())
             if low < 0 or high >= self.num_species:
                 raise ValueError(

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eqlib.gaunt._arguments import autocasts, check_operands, check_weights, known
+from eqlib.gaunt._arguments import check_operands, check_weights, known
 from eqlib.gaunt.tables import plan
+from eqlib.kernels.autocast import is_autocasting
 from eqlib.kernels.gaunt_product import product
 
 Weights = Sequence[Float[Tensor, "_ #channels"] | None]
@@ -109,7 +110,7 @@ def _product(
     x: Tensor, y: Tensor, lmax_out: int, weights: Weights | None, implementation: str, odd: bool
 ) -> Tensor:
     lmaxes = (*check_operands(x, y), known(lmax_out, "lmax_out"))
-    if autocasts(x):
+    if is_autocasting(x.device.type):
         dtype = torch.promote_types(x.dtype, y.dtype)
         x, y = x.to(dtype), y.to(dtype)
     name, tables = plan(implementation, x.device, x.dtype, lmaxes, odd)

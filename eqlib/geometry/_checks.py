@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from eqlib.kernels.tracing import is_readable
+
 
 def check_vector(index: Tensor, name: str) -> None:
     """Raise unless ``index`` is an int64 vector."""
@@ -23,8 +25,7 @@ def check_index(index: Tensor, size: int, name: str, size_name: str) -> None:
     check_vector(index, name)
     if size < 0:
         raise ValueError(f"{size_name} is {size}; expected at least 0")
-    readable = index.device.type == "cpu" and not torch.compiler.is_compiling()
-    if readable and index.numel() > 0:
+    if is_readable(index) and index.numel() > 0:
         check_range(index, size, name, size_name)
 
 
@@ -71,3 +72,25 @@ def graph_sizes(batch: Tensor, num_graphs: int | None) -> Tensor:
         last = int(batch[-1]) + 1
         check_range(batch, last if num_graphs is None else num_graphs, "batch", "num_graphs")
     return torch.bincount(batch, minlength=num_graphs or 0)
+
+
+def check_ends(edge_index: Tensor, batch: Tensor) -> None:
+    """Raise unless both ends of every edge, which are nodes of the batch, are in one graph."""
+    source, target = edge_index
+    crossing = batch.index_select(0, source) != batch.index_select(0, target)
+    if bool(crossing.any()):
+        edge = int(crossing.nonzero()[0])
+        first, second = int(source[edge]), int(target[edge])
+        raise ValueError(
+            f"edge_index joins nodes {first} and {second}, which batch puts into graphs "
+            f"{int(batch[first])} and {int(batch[second])}; expected edges within graphs: number "
+            "the nodes on from graph to graph, or leave such edges out"
+        )
+
+
+def check_count(name: str, value: int, least: int = 0) -> None:
+    """Raise unless a count is an integer that is large enough."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; expected an integer")
+    if value < least:
+        raise ValueError(f"{name} is {value}; expected at least {least}")

@@ -6,18 +6,15 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from eqlib.geometry._checks import check_index, check_vector
+from eqlib.geometry._checks import check_count, check_ends, check_index, check_vector
+from eqlib.kernels.autocast import is_autocasting
 from eqlib.kernels.position_orientation_conv import NAMES
+from eqlib.kernels.tracing import is_readable
 from eqlib.position_orientation.spaces.space import Space
 
 SEARCHES = ("dense", "knn", "radius")
 ROUNDING = 0.03
 """Largest deviation from unit length, or from a right angle, that bfloat16 may have made."""
-
-
-def is_readable(tensor: Tensor) -> bool:
-    """Whether values can be looked at: it costs no waiting for a device, and nothing is traced."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def check_type(name: str, value: object, expected: type) -> None:
@@ -42,14 +39,6 @@ def check_positive(name: str, value: float) -> None:
         raise ValueError(f"{name} is {value}; expected a positive, finite number")
 
 
-def check_at_least(name: str, value: int, least: int) -> None:
-    """Raise unless a count is an integer that is large enough."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}; expected an integer")
-    if value < least:
-        raise ValueError(f"{name} is {value}; expected at least {least}")
-
-
 def check_kernels(
     hidden: int,
     basis: int,
@@ -61,14 +50,14 @@ def check_kernels(
     extent: float,
 ) -> None:
     """Raise unless the sizes of the networks of kernels are right."""
-    check_at_least("hidden", hidden, 1)
-    check_at_least("basis", basis, 1)
-    check_at_least("degree", degree, 1)
-    check_at_least("edge_scalars", edge_scalars, 0)
-    check_at_least("gaussians", gaussians, 0)
+    check_count("hidden", hidden, 1)
+    check_count("basis", basis, 1)
+    check_count("degree", degree, 1)
+    check_count("edge_scalars", edge_scalars, 0)
+    check_count("gaussians", gaussians, 0)
     if gaussians == 1:
         raise ValueError("gaussians is 1; expected 0 for none, or at least 2")
-    check_at_least("waves", waves, 0)
+    check_count("waves", waves, 0)
     check_positive("softening", softening)
     check_positive("extent", extent)
 
@@ -126,12 +115,12 @@ def check_search(search: str, k: int | None, radius: float | None) -> None:
     if search == "radius" and radius is None:
         raise ValueError('radius is None; search="radius" expects a distance')
     if k is not None:
-        check_at_least("k", k, 0)
+        check_count("k", k, 0)
     if radius is not None:
         check_positive("radius", radius)
 
 
-def check_count(scalars: Tensor | None, expected: int) -> None:
+def check_edge_scalars(scalars: Tensor | None, expected: int) -> None:
     """Raise unless edges have as many scalars as the kernels see."""
     if scalars is not None and scalars.ndim < 2:
         raise ValueError(f"edge_scalars has shape {tuple(scalars.shape)}; expected (edges, s)")
@@ -146,7 +135,7 @@ def check_count(scalars: Tensor | None, expected: int) -> None:
 def check_dtype(features: Tensor, weight: Tensor) -> None:
     """Raise unless features have the dtype of a layer, where no autocast converts them."""
     device = features.device.type
-    if features.dtype != weight.dtype and not torch.is_autocast_enabled(device):
+    if features.dtype != weight.dtype and not is_autocasting(device):
         raise TypeError(
             f"features: got {features.dtype}, expected the layer's {weight.dtype}; "
             f"convert it with features.to({weight.dtype})"
@@ -156,8 +145,6 @@ def check_dtype(features: Tensor, weight: Tensor) -> None:
 def check_orientations(name: str, orientations: Tensor, space: Space) -> None:
     """Raise unless orientations are unit vectors or rotations, where they can be looked at."""
     if space.kind == "positions" or not is_readable(orientations):
-        return
-    if torch._C._are_functorch_transforms_active():  # vmap lets no value decide
         return
     values = orientations.detach().double()
     if space.kind == "frames":
@@ -208,22 +195,7 @@ def check_edges(
             "one row per edge of edge_index"
         )
     if batch is not None and is_readable(edge_index):
-        _check_graphs(edge_index, batch)
-
-
-def _check_graphs(edge_index: Tensor, batch: Tensor) -> None:
-    """Raise unless both ends of every edge are in one graph."""
-    source, target = edge_index
-    crossing = batch.index_select(0, source) != batch.index_select(0, target)
-    if not bool(crossing.any()):
-        return
-    edge = int(crossing.nonzero()[0])
-    first, second = int(source[edge]), int(target[edge])
-    raise ValueError(
-        f"edge_index joins nodes {first} and {second}, which batch puts into graphs "
-        f"{int(batch[first])} and {int(batch[second])}; expected edges within graphs: number the "
-        "nodes on from graph to graph, or leave such edges out"
-    )
+        check_ends(edge_index, batch)
 
 
 def _check_edge_index(edge_index: Tensor) -> None:

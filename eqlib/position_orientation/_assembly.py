@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eqlib.geometry import gather_nodes, segment_sum
-from eqlib.position_orientation._arguments import check_at_least, check_type
+from eqlib.geometry._checks import check_count
+from eqlib.position_orientation._arguments import check_type
 from eqlib.position_orientation.convolution.kernel_network import Kernels
 from eqlib.position_orientation.edges.geometry import Geometry
 from eqlib.position_orientation.exact import GridTurns
@@ -213,10 +214,10 @@ def check_options(
     """
     check_type("edges", edges, EdgeOptions)
     for name, count in counts._asdict().items():
-        check_at_least(name, count, 0)
-    check_at_least("channels", channels, 1)
-    check_at_least("layers", layers, 1)
-    check_at_least("attention", attention, 0)
+        check_count(name, count, 0)
+    check_count("channels", channels, 1)
+    check_count("layers", layers, 1)
+    check_count("attention", attention, 0)
     if pool not in (None, "mean", "sum"):
         raise ValueError(f"pool: expected None, 'mean' or 'sum', got {pool!r}")
     if readout not in ("mean", "last"):

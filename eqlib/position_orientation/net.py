@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from eqlib.position_orientation._arguments import check_count
+from eqlib.position_orientation._arguments import check_edge_scalars
 from eqlib.position_orientation._assembly import (
     Cloud,
     check_options,
@@ -296,7 +296,7 @@ class PositionOrientationNet(nn.Module):
                 f"points has shape {tuple(points.shape)}; expected (nodes, {self._n}), clouds one "
                 "after the other and told apart by batch"
             )
-        check_count(edge_scalars, self.counts.edge_scalars)
+        check_edge_scalars(edge_scalars, self.counts.edge_scalars)
         scalars = self._given("scalars", scalars, points, (self.counts.scalars_in,))
         vectors = self._given("vectors", vectors, points, (self.counts.vectors_in, self._n))
         num_graphs = count_graphs(batch, num_graphs)

@@ -1,7 +1,8 @@
 """What the layers on spherical tensors share: sizes of degrees, and argument checks."""
 
-import torch
 from torch import Tensor
+
+from eqlib.kernels.autocast import is_autocasting
 
 
 def degree_sizes(lmax: int, complete: bool) -> list[int]:
@@ -49,15 +50,11 @@ def check_dtype(name: str, values: Tensor, weight: Tensor) -> None:
             f"{name}: expected floating-point numbers, got {values.dtype}; "
             f"convert with .to({weight.dtype})"
         )
-    if values.dtype != weight.dtype and not _autocasts(values.device.type):
+    if values.dtype != weight.dtype and not is_autocasting(values.device.type):
         raise TypeError(
             f"{name}: got {values.dtype}, but the weights of the layer are {weight.dtype}; "
             f"convert one with .to({values.dtype})"
         )
-
-
-def _autocasts(device: str) -> bool:
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def _mend(features: Tensor, tail: tuple[int, ...]) -> str:

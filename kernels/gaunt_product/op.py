@@ -32,12 +32,10 @@ Contract of the implementations, all of which have these two functions::
 * odd: False for Gaunt coefficients, True for the bracket.
 """
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from eqlib.kernels.autocast import without_autocast
 from eqlib.kernels.gaunt_product._weight_gradients import all_gradients
 from eqlib.kernels.gaunt_product.implementations import load
 
@@ -61,7 +59,7 @@ def gaunt_product(
     if x.numel() == 0:
         return x.new_empty(len(x), (lmax_out + 1) ** 2, x.shape[2])
     x, y, weights = x.contiguous(), y.contiguous(), _cast((w1, w2, w3), x)
-    with _without_autocast(x.device.type):
+    with without_autocast(x.device.type):
         return load(implementation).product(x, y, weights, tables, lmax_out, odd)
 
 
@@ -104,7 +102,7 @@ def gaunt_product_gradients(
     operands = (gz.contiguous(), x.contiguous(), y.contiguous())
     given = (w1, w2, w3) if of_weights else (None, None, None)
     g1, g2, g3 = (x.new_empty(0) if w is None else w.new_zeros(w.shape) for w in given)
-    with _without_autocast(x.device.type):
+    with without_autocast(x.device.type):
         if x.numel() == 0:
             gx, gy = torch.empty_like(operands[1]), torch.empty_like(operands[2])
         elif of_weights:
@@ -142,13 +140,6 @@ def _cast(weights: Weights, x: Tensor) -> Weights:
     dtype = torch.promote_types(x.dtype, torch.float32)
     w1, w2, w3 = (None if w is None else w.to(dtype).contiguous() for w in weights)
     return w1, w2, w3
-
-
-def _without_autocast(device_type: str) -> AbstractContextManager[Any]:
-    """Let no matrix product inside of the operation run in half precision."""
-    if torch.is_autocast_enabled(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return nullcontext()
 
 
 def _check(x: Tensor, other: Tensor, name: str) -> None:

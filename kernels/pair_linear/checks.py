@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -11,7 +11,29 @@ from eqlib.kernels.pair_linear.arguments import Pairs
 
 Made = TypeVar("Made")
 
-_PASSED: dict[tuple[Any, ...], tuple[list[tuple[Callable[[], Tensor | None], int]], Any]] = {}
+
+class _Mark(NamedTuple):
+    """What tells a tensor, its memory and its content from others and from what they were."""
+
+    tensor: Callable[[], Tensor | None]
+    version: int
+    place: int
+    """Sharing memory with a process moves it, and counts as no writing."""
+    shape: torch.Size
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> "_Mark":
+        return cls(weakref.ref(tensor), tensor._version, tensor.data_ptr(), tensor.shape)
+
+    def fits(self, tensor: Tensor) -> bool:
+        return self.tensor() is tensor and self[1:] == (
+            tensor._version,
+            tensor.data_ptr(),
+            tensor.shape,
+        )
+
+
+_PASSED: dict[tuple[Any, ...], tuple[list[_Mark], Any]] = {}
 _REMEMBERED = 64
 _REAL = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -175,16 +197,13 @@ def remember(make: Callable[..., Made], tensors: Sequence[Tensor | None]) -> Mad
     if any(tensor.is_inference() for tensor in given):  # these do not count what is written
         return make(*tensors)
     key = (make.__name__, *map(id, tensors))
-    marks, made = _PASSED.get(key, ([(lambda: None, 0)], None))
-    if all(
-        passed() is tensor and version == tensor._version
-        for (passed, version), tensor in zip(marks, given, strict=False)
-    ):
+    marks, made = _PASSED.get(key, ([], None))
+    if marks and all(mark.fits(tensor) for mark, tensor in zip(marks, given, strict=True)):
         return cast(Made, made)
     found = make(*tensors)
     if len(_PASSED) >= _REMEMBERED:
         _PASSED.clear()
-    _PASSED[key] = [(weakref.ref(tensor), tensor._version) for tensor in given], found
+    _PASSED[key] = [_Mark.of(tensor) for tensor in given], found
     return found
 
 

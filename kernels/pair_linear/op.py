@@ -18,12 +18,12 @@ derivative are there. Contract of the implementations, all of which have these t
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from eqlib.kernels.autocast import without_autocast
 from eqlib.kernels.operation import operation
 from eqlib.kernels.pair_linear.arguments import (
     Linear,
@@ -81,7 +81,7 @@ def pair_reduce(x: Tensor, scale: Tensor | None, *rest: Any) -> Tensor:
     if 0 in shape:
         return x.new_empty(shape)
     arguments = Reduction(x.contiguous(), _wide(scale, x), _contiguous(pairs))
-    with _without_autocast(x.device.type):
+    with without_autocast(x.device.type):
         return how.reduce(arguments)
 
 
@@ -140,7 +140,7 @@ def pair_linear(
         _wide(scale, x),
         _contiguous(pairs),
     )
-    with _without_autocast(x.device.type):
+    with without_autocast(x.device.type):
         return how.linear(arguments)
 
 
@@ -170,7 +170,7 @@ def pair_weight_gradient(x: Tensor, grad: Tensor, transpose: Tensor, implementat
     if not (x.numel() and grad.numel()):
         return x.new_zeros(2, x.shape[1], grad.shape[1], dtype=_wide_dtype(x))
     grad = grad.to(x.dtype).contiguous()
-    with _without_autocast(x.device.type):
+    with without_autocast(x.device.type):
         return how.weight_gradient(WeightGradient(x.contiguous(), grad, transpose.contiguous()))
 
 
@@ -201,13 +201,6 @@ def _wide(scale: Tensor | None, x: Tensor) -> Tensor | None:
 def _contiguous(pairs: Pairs) -> Pairs:
     indices: list[Any] = [index if index is None else index.contiguous() for index in pairs]
     return Pairs(*indices)
-
-
-def _without_autocast(device_type: str) -> AbstractContextManager[Any]:
-    """Let no matrix product inside of the operation run in half precision."""
-    if torch.is_autocast_enabled(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return nullcontext()
 
 
 def _save_reduction(ctx: Any, inputs: Sequence[Any], output: Tensor) -> None:

@@ -16,13 +16,13 @@ Contract of the implementations, all of which have these two functions::
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import vjp
 
+from eqlib.kernels.autocast import without_autocast
 from eqlib.kernels.operation import operation
 from eqlib.kernels.position_orientation_conv import derivatives
 from eqlib.kernels.position_orientation_conv.arguments import DIFFERENTIABLE, Arguments
@@ -87,7 +87,7 @@ def position_orientation_conv(*inputs: Any) -> Tensor:
     how = load(inputs[-1], arguments)
     if not (arguments.x.numel() and len(arguments.source)):
         return arguments.x.new_zeros(_shape(inputs))
-    with _without_autocast(arguments.x.device.type):
+    with without_autocast(arguments.x.device.type):
         return how.convolve(arguments)
 
 
@@ -112,7 +112,7 @@ def position_orientation_conv_backward(grad_y: Tensor, *inputs: Any) -> tuple[Te
     _check_gradient(grad_y, inputs)
     if not (arguments.x.numel() and len(arguments.source)):
         return tuple(_zeros(inputs[:DIFFERENTIABLE], wants))
-    with _without_autocast(grad_y.device.type):
+    with without_autocast(grad_y.device.type):
         found = how.differentiate(grad_y.to(arguments.x.dtype).contiguous(), arguments, wants)
     return tuple(part.to(like.dtype) for part, like in zip(found, inputs, strict=False))
 
@@ -141,7 +141,7 @@ def position_orientation_conv_double_backward(
         tangent is not None for tangent in tangents
     ):
         return tuple(_zeros(operands, wants))
-    with _without_autocast(grad_y.device.type):
+    with without_autocast(grad_y.device.type):
         found = derivatives.differentiate_twice(tangents, grad_y.to(dtype), arguments, wants)
     return tuple(part.to(like.dtype) for part, like in zip(found, operands, strict=True))
 
@@ -218,13 +218,6 @@ def _empty(tensors: Sequence[Tensor], wants: Sequence[bool]) -> list[Tensor]:
 
 def _zeros(tensors: Sequence[Tensor], wants: Sequence[bool]) -> list[Tensor]:
     return [part.zero_() for part in _empty(tensors, wants)]
-
-
-def _without_autocast(device_type: str) -> AbstractContextManager[Any]:
-    """Let no matrix product inside of the operation run in half precision."""
-    if torch.is_autocast_enabled(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return nullcontext()
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

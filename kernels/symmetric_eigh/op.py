@@ -13,12 +13,12 @@ Contract of the implementations, all of which have these two functions::
   the eigenvalues are NaN.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from eqlib.kernels.autocast import without_autocast
 from eqlib.kernels.symmetric_eigh.derivatives import differentiate_gradient
 from eqlib.kernels.symmetric_eigh.implementations import load
 
@@ -35,7 +35,7 @@ def symmetric_eigh(matrices: Tensor, guard: float, implementation: str) -> tuple
     if matrices.numel() == 0:
         return matrices.new_empty(matrices.shape[:-1]), matrices.new_empty(matrices.shape)
     how = load(implementation, matrices.device, matrices.dtype, matrices.shape[-1])
-    with _without_autocast(matrices.device.type):
+    with without_autocast(matrices.device.type):
         values, vectors = how.decompose(_as_list(matrices, 2))
     return values.view(matrices.shape[:-1]), vectors.view(matrices.shape)
 
@@ -68,7 +68,7 @@ def symmetric_eigh_gradient(
         return vectors.new_empty(vectors.shape)
     how = load(implementation, vectors.device, vectors.dtype, vectors.shape[-1])
     g, G = _as_list(grad_values, 1), _as_list(grad_vectors, 2)
-    with _without_autocast(vectors.device.type):
+    with without_autocast(vectors.device.type):
         gradient = how.differentiate(g, G, _as_list(values, 1), _as_list(vectors, 2), guard)
     return gradient.view(vectors.shape)
 
@@ -91,13 +91,6 @@ def _as_list(tensor: Tensor, axes: int) -> Tensor:
     return tensor.reshape(-1, *kept).contiguous()
 
 
-def _without_autocast(device_type: str) -> AbstractContextManager[Any]:
-    """Let no matrix product inside of the operation run in half precision."""
-    if torch.is_autocast_enabled(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return nullcontext()
-
-
 def _save(ctx: Any, inputs: tuple[Tensor, float, str], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(*output)
     ctx.settings = inputs[1:]
@@ -114,7 +107,7 @@ def _save_gradient(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _gradient_backward(ctx: Any, seed: Tensor) -> tuple[Tensor | None, ...]:
-    with _without_autocast(seed.device.type):
+    with without_autocast(seed.device.type):
         found = differentiate_gradient(seed, ctx.saved_tensors, ctx.guard)
     return (*found, None, None)
 

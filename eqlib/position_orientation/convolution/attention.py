@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
-from eqlib.position_orientation._arguments import check_at_least
+from eqlib.geometry._checks import check_count
 from eqlib.position_orientation.convolution.kernel_network import Kernels
 from eqlib.position_orientation.convolution.spatial import SpatialConv
 from eqlib.position_orientation.edges.geometry import Geometry
@@ -50,10 +50,10 @@ class SpatialAttention(nn.Module):
         self, channels: int, kernels: Kernels, heads: int = 4, chunk: int | None = 4096
     ) -> None:
         super().__init__()
-        check_at_least("channels", channels, 1)
-        check_at_least("heads", heads, 1)
+        check_count("channels", channels, 1)
+        check_count("heads", heads, 1)
         if chunk is not None:
-            check_at_least("chunk", chunk, 1)
+            check_count("chunk", chunk, 1)
         if channels % heads:
             raise ValueError(f"heads is {heads}; expected a divisor of channels = {channels}")
         self.channels, self.heads, self.chunk = channels, heads, chunk

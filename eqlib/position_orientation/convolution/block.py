@@ -6,8 +6,9 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 from torch.utils.checkpoint import checkpoint
 
+from eqlib.geometry._checks import check_count
 from eqlib.kernels.convnext_block import convnext_block, pick
-from eqlib.position_orientation._arguments import check_at_least, check_dtype, check_number
+from eqlib.position_orientation._arguments import check_dtype, check_number
 from eqlib.position_orientation.convolution.attention import make_spatial
 from eqlib.position_orientation.convolution.chirality import HandedTerm
 from eqlib.position_orientation.convolution.fibre import OrientationConv
@@ -43,8 +44,8 @@ class ConvNeXtBlock(nn.Module):
         recompute: bool = False,
     ) -> None:
         super().__init__()
-        check_at_least("channels", channels, 1)
-        check_at_least("expansion", expansion, 1)
+        check_count("channels", channels, 1)
+        check_count("expansion", expansion, 1)
         if layer_scale is not None:
             check_number("layer_scale", layer_scale)
         self.channels, self.layer_scale, self.recompute = channels, layer_scale, recompute

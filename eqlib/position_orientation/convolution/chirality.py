@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from eqlib.position_orientation._arguments import check_at_least
+from eqlib.geometry._checks import check_count
 from eqlib.position_orientation.edges.geometry import Geometry
 from eqlib.position_orientation.grids import OrientationGrid
 
@@ -32,7 +32,7 @@ class HandedTerm(nn.Module):
 
     def __init__(self, channels: int, grid: OrientationGrid) -> None:
         super().__init__()
-        check_at_least("channels", channels, 1)
+        check_count("channels", channels, 1)
         if grid.space.name != "R3xS2":
             raise ValueError(
                 f"grid is one of {grid.space.name}; the term is defined on R3xS2: on other spaces "

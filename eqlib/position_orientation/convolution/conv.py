@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from eqlib.geometry._checks import check_count
 from eqlib.position_orientation._arguments import (
-    check_at_least,
-    check_count,
     check_dtype,
+    check_edge_scalars,
     check_type,
 )
 from eqlib.position_orientation._assembly import make_kernels
@@ -98,9 +98,9 @@ class PositionOrientationConv(nn.Module):
         edges: EdgeOptions = _EDGES,
     ) -> None:
         super().__init__()
-        check_at_least("channels_in", channels_in, 1)
-        check_at_least("channels_out", channels_out, 1)
-        check_at_least("attention", attention, 0)
+        check_count("channels_in", channels_in, 1)
+        check_count("channels_out", channels_out, 1)
+        check_count("attention", attention, 0)
         check_type("edges", edges, EdgeOptions)
         self.space, self.edges = as_space(space), edges
         self.group = self.space.group(group)
@@ -239,7 +239,7 @@ class PositionOrientationConv(nn.Module):
         if features.shape != expected:
             raise ValueError(f"features has shape {tuple(features.shape)}; expected {expected}")
         check_dtype(features, self.mix.weight)
-        check_count(edge_scalars, self.edge_scalars)
+        check_edge_scalars(edge_scalars, self.edge_scalars)
         wanted = (*lead, *self.space.orientation_shape)
         if self.given and (orientations is None or orientations.shape != wanted):
             found = None if orientations is None else tuple(orientations.shape)

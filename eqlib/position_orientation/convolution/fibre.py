@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from eqlib.geometry._checks import check_count
 from eqlib.kernels.channelwise_matmul import channelwise_matmul, pick
 from eqlib.kernels.operation import is_transforming
-from eqlib.position_orientation._arguments import check_at_least
 from eqlib.position_orientation.convolution.kernel_network import FibreKernels, Kernels
 
 
@@ -40,7 +40,7 @@ class OrientationConv(nn.Module):
 
     def __init__(self, channels: int, kernels: Kernels, bias: bool = True) -> None:
         super().__init__()
-        check_at_least("channels", channels, 1)
+        check_count("channels", channels, 1)
         self.channels = channels
         basis = 1 if kernels.fibre is None else kernels.fibre.basis.out_features
         self.weight = nn.Parameter(torch.empty(channels, basis))

@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from eqlib.kernels.tracing import is_readable
 from eqlib.position_orientation._arguments import (
     check_implementation,
     check_kernels,
     check_orientations,
     check_positive,
-    is_readable,
 )
 from eqlib.position_orientation.convolution.kernel_network import (
     convolve,

@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from eqlib.position_orientation._arguments import check_at_least, check_positive
+from eqlib.geometry._checks import check_count
+from eqlib.position_orientation._arguments import check_positive
 from eqlib.position_orientation.convolution.kernel_network import Kernels
 from eqlib.position_orientation.edges.geometry import Geometry
 
@@ -29,7 +30,7 @@ class SpatialConv(nn.Module):
 
     def __init__(self, channels: int, kernels: Kernels, neighbours: float = 8.0) -> None:
         super().__init__()
-        check_at_least("channels", channels, 1)
+        check_count("channels", channels, 1)
         check_positive("neighbours", neighbours)
         self.channels, self.neighbours = channels, neighbours
         self.weight = nn.Parameter(torch.empty(channels, kernels.spatial.basis.out_features))

@@ -8,12 +8,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from eqlib.geometry import complete_graph, knn_graph, radius_graph
+from eqlib.kernels.tracing import is_readable
 from eqlib.position_orientation._arguments import (
     check_edges,
     check_orientations,
     check_points,
     check_positive,
-    is_readable,
 )
 from eqlib.position_orientation.edges.connectivity import (
     Edges,

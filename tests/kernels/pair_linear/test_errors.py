@@ -177,7 +177,7 @@ def test_indices_are_looked_at_again_after_a_change(rng, monkeypatch):
 def test_what_was_looked_at_is_not_kept_alive(rng):
     problem = make(CASE, rng)
     pair_reduce(*problem.reduction(), "auto")
-    kept = [passed for marks, _ in checks._PASSED.values() for passed, _ in marks]
+    kept = [mark.tensor for marks, _ in checks._PASSED.values() for mark in marks]
     assert any(passed() is problem.pairs.slot for passed in kept)
     del problem
     gc.collect()
