@@ -2,20 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
+from eqlib.kernels.autocast import is_autocasting
 from eqlib.kernels.pair_linear import NAMES
-from eqlib.subgraph.features import ORDERS, Features
+from eqlib.subgraph.features import ORDER_NAMES, ORDERS, Features
+from eqlib.subgraph.levels import row_counts
 from eqlib.subgraph.plans.plan import SubgraphPlan
 
 WEIGHTS = ("shared", "per_size", "size_embedding")
-ORDER_NAMES = ("scalars", "nodes", "pairs")
-
-
-def is_readable(tensor: Tensor) -> bool:
-    """Whether values can be looked at: it costs no waiting for a device, and nothing is traced."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def check_channels(name: str, channels: Mapping[int, int]) -> None:
@@ -82,9 +77,10 @@ def check_features(
 
     Raises:
         ValueError: an order is missing or unexpected, or has another number of channels.
-        TypeError: a dtype is not that of the layer.
+        TypeError: a dtype is not that of the layer, or there is something else than tensors.
     """
     found = features.by_order()
+    _check_tensors(found)
     for order, name in enumerate(ORDER_NAMES):
         if order in channels and order not in found:
             raise ValueError(f"{name} is None; expected {channels[order]} channels")
@@ -99,7 +95,7 @@ def check_features(
                 f"{name} has shape {tuple(rows.shape)}; expected {channels[order]} channels in the "
                 "last axis"
             )
-        if rows.dtype != weight.dtype and not torch.is_autocast_enabled(rows.device.type):
+        if rows.dtype != weight.dtype and not is_autocasting(rows.device.type):
             raise TypeError(
                 f"{name} has dtype {rows.dtype}, the layer {weight.dtype}; convert it with "
                 f".to({weight.dtype})"
@@ -117,12 +113,30 @@ def check_levels(features: Features, plan: SubgraphPlan, local: bool) -> dict[in
 
     Raises:
         ValueError: there are none, or they have other rows.
+        TypeError: they are no features, or the plan is none.
     """
+    if not isinstance(features, Features):
+        raise TypeError(
+            f"features is of type {type(features).__name__}; expected Features, such as "
+            "Features(nodes=x)"
+        )
     given = features.by_order()
+    _check_tensors(given)
     if not given:
         raise ValueError("features has none of pairs, nodes and scalars; expected at least one")
     check_rows(given, plan, local)
     return given
+
+
+def _check_tensors(found: Mapping[int, Tensor]) -> None:
+    """Raise unless features are tensors."""
+    for order, rows in found.items():
+        if isinstance(rows, Tensor):
+            continue
+        mend = ": write layer(*features, plan=plan)" if isinstance(rows, Features) else ""
+        raise TypeError(
+            f"{ORDER_NAMES[order]} is of type {type(rows).__name__}; expected a tensor{mend}"
+        )
 
 
 def check_how(how: str) -> None:
@@ -141,31 +155,25 @@ def check_rows(found: Mapping[int, Tensor], plan: SubgraphPlan, local: bool) -> 
 
     Raises:
         ValueError: there are other rows.
+        TypeError: the plan is none.
     """
+    if not isinstance(plan, SubgraphPlan):
+        raise TypeError(
+            f"plan is of type {type(plan).__name__}; expected a SubgraphPlan, such as "
+            "ego_plan makes"
+        )
     expected, other = row_counts(plan, local), row_counts(plan, not local)
     level, mend = ("subgraphs", "extract") if local else ("graph", "aggregate")
     for order, rows in found.items():
         if rows.ndim == 2 and rows.shape[0] == expected[order]:
             continue
         hint = ""
-        if rows.shape[0] == other[order]:
+        if rows.shape[:1] == (other[order],):
             hint = f"; these look like rows of the other level: {mend}(features, plan) first"
         raise ValueError(
             f"{ORDER_NAMES[order]} has shape {tuple(rows.shape)}; expected {expected[order]} rows "
             f"on the level of the {level}{hint}"
         )
-
-
-def row_counts(plan: SubgraphPlan, local: bool) -> tuple[int, int, int]:
-    """Numbers of rows of features of orders 0, 1 and 2.
-
-    Args:
-        plan: the subgraphs.
-        local: whether rows are those of the subgraphs, or of the graph.
-    """
-    if local:
-        return plan.num_subgraphs, plan.num_members, plan.num_pairs
-    return plan.num_owners, plan.num_nodes, plan.num_slots
 
 
 def check_root(plan: SubgraphPlan) -> None:
@@ -208,14 +216,6 @@ def dense_shape(found: Mapping[int, Tensor], size: int | None) -> tuple[tuple[in
                 f"nodes{'' if size is None else f', with size={size}'}"
             )
     return batch, nodes
-
-
-def check_at_least(name: str, value: int, least: int) -> None:
-    """Raise unless a count is an integer that is large enough."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}; expected an integer")
-    if value < least:
-        raise ValueError(f"{name} is {value}; expected at least {least}")
 
 
 def check_aggregation(aggregation: str) -> None:

@@ -7,6 +7,9 @@ from torch import Tensor
 ORDERS = (0, 1, 2)
 """Order of a feature: the number of nodes that it depends on."""
 
+ORDER_NAMES = ("scalars", "nodes", "pairs")
+"""Names of the features of each order."""
+
 
 class Features(NamedTuple):
     """Features of orders 2, 1 and 0; None where there are none of an order.

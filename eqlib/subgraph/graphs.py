@@ -56,11 +56,7 @@ def from_data(
         raise ValueError(f"nodes_in is {nodes_in!r}; expected pairs, nodes or both")
     edge_index, count = _tensor(data, "edge_index"), data.num_nodes
     if callable(plan):
-        graphs = 1 if data.batch is None else data.num_graphs
-        batch = data.batch
-        if batch is None:
-            batch = torch.zeros(count, dtype=torch.int64, device=edge_index.device)
-        plan = plan(edge_index, batch, count, graphs)
+        plan = plan(edge_index, *_batch(data, count, edge_index))
     _check_plan(plan, count)
     of_nodes = _columns(data, nodes, count, "node")
     of_edges = _columns(data, edges, edge_index.shape[1], "edge")
@@ -123,6 +119,18 @@ def to_data(
     return found
 
 
+def _batch(data: Any, count: int, like: Tensor) -> tuple[Tensor, int, int]:
+    """The graph of each node, and the numbers of nodes and graphs."""
+    batch = data.batch
+    if batch is None:
+        return torch.zeros(count, dtype=torch.int64, device=like.device), count, 1
+    # A Data with a vector named batch does not know how many graphs that is.
+    graphs = getattr(data, "num_graphs", None)
+    if graphs is None:
+        graphs = int(batch.max()) + 1 if count else 0
+    return batch, count, graphs
+
+
 def _check(data: Any) -> None:
     """Raise unless a value is a ``Data`` or a ``Batch``."""
     # Who has such a value has imported torch_geometric.
@@ -168,5 +176,5 @@ def _columns(data: Any, names: Names, rows: int, what: str) -> Tensor | None:
             )
         if not value.is_floating_point():
             value = value.to(torch.get_default_dtype())
-        columns.append(value.reshape(rows, -1))
+        columns.append(value[:, None] if value.ndim == 1 else value)
     return torch.cat(columns, 1) if columns else None

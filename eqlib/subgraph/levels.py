@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from eqlib.geometry import segment_sum
-from eqlib.subgraph._arguments import row_counts
 from eqlib.subgraph.plans.plan import SubgraphPlan
 
 How = Literal["mean", "sum"]
@@ -22,14 +21,16 @@ def row_of_graph(plan: SubgraphPlan, order: int) -> Tensor:
     return (plan.owner, plan.node, plan.slot)[order]
 
 
-def count_rows(plan: SubgraphPlan, order: int) -> int:
-    """Number of rows of the graph.
+def row_counts(plan: SubgraphPlan, local: bool) -> tuple[int, int, int]:
+    """Numbers of rows of features of orders 0, 1 and 2.
 
     Args:
         plan: the subgraphs.
-        order: 0, 1 or 2.
+        local: whether rows are those of the subgraphs, or of the graph.
     """
-    return row_counts(plan, local=False)[order]
+    if local:
+        return plan.num_subgraphs, plan.num_members, plan.num_pairs
+    return plan.num_owners, plan.num_nodes, plan.num_slots
 
 
 def count_copies(plan: SubgraphPlan, order: int) -> Tensor:
@@ -40,7 +41,7 @@ def count_copies(plan: SubgraphPlan, order: int) -> Tensor:
         order: 0, 1 or 2.
     """
     if order == 2:
-        return plan.slot_starts.diff()
+        return plan.slot_counts
     if order == 1:
         return plan.member_starts.diff()
     return plan.owner.new_zeros(plan.num_owners).scatter_add(
@@ -57,7 +58,7 @@ def join_copies(rows: Tensor, plan: SubgraphPlan, order: int, how: How) -> Tenso
         order: 0, 1 or 2.
         how: "mean" or "sum".
     """
-    total = segment_sum(rows, row_of_graph(plan, order), count_rows(plan, order))
+    total = segment_sum(rows, row_of_graph(plan, order), row_counts(plan, local=False)[order])
     if how == "sum":
         return total
     wide = torch.promote_types(total.dtype, torch.float32)

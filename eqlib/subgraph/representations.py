@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from eqlib.subgraph._arguments import ORDER_NAMES, row_counts
-from eqlib.subgraph.features import ORDERS
+from eqlib.subgraph.features import ORDER_NAMES, ORDERS
+from eqlib.subgraph.levels import row_counts
 from eqlib.subgraph.plans.plan import SubgraphPlan
 from eqlib.subgraph.plans.relabelling import checked_permutation, relabel, source_rows
 from eqlib.symmetry import Element, Group, Permutations, Representation, Signature, Structure

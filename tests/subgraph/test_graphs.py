@@ -77,9 +77,26 @@ def test_one_graph_is_a_batch_of_one(rng):
     expected, same = from_data(Batch.from_data_list([data]), plan=EGOS)
     assert_same(plan, same)
     torch.testing.assert_close(features.pairs, expected.pairs)
-    nothing = Data(edge_index=torch.zeros(2, 0, dtype=torch.int64), num_nodes=3)
+    no_edge = torch.zeros(2, 0, dtype=torch.int64)
+    nothing = Data(edge_index=no_edge, num_nodes=3)
     features, plan = from_data(nothing, None)
     assert (plan.num_graphs, plan.num_slots, features.pairs.shape) == (1, 3, (3, 2))
+    atom = Data(torch.ones(1, 2), no_edge, torch.zeros(0, 3))
+    features, _ = from_data(atom, edges="edge_attr", plan=EGOS)
+    assert features.pairs.tolist() == [[0, 1, 0, 0, 0, 1, 1]]
+    empty = Data(torch.zeros(0, 2), no_edge)
+    features, plan = from_data(Batch.from_data_list([empty, empty]), plan=EGOS)
+    assert (plan.num_graphs, features.pairs.shape) == (2, (0, 4))
+
+
+def test_a_vector_named_batch_tells_the_graphs(batch):
+    from torch_geometric.data import Data
+
+    bare = Data(batch.x, batch.edge_index, batch=batch.batch)
+    features, plan = from_data(bare, plan=EGOS)
+    expected, same = from_data(batch, plan=EGOS)
+    assert_same(plan, same)
+    torch.testing.assert_close(features.pairs, expected.pairs)
 
 
 def test_the_plan_of_a_data_set_serves_its_batches(rng):

@@ -7,9 +7,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eqlib.geometry import segment_softmax, segment_sum
-from eqlib.subgraph._arguments import check_at_least, check_channels
+from eqlib.geometry._checks import check_count
+from eqlib.subgraph._arguments import check_channels
 from eqlib.subgraph.features import Features, features_of
-from eqlib.subgraph.levels import count_rows, row_of_graph
+from eqlib.subgraph.levels import row_counts, row_of_graph
 from eqlib.subgraph.maps.linear import PermutationLinear
 from eqlib.subgraph.plans.plan import SubgraphPlan
 from eqlib.subgraph.representations import feature_signature
@@ -47,7 +48,7 @@ class SubgraphAttention(nn.Module):
     ) -> None:
         super().__init__()
         check_channels("channels", channels)
-        check_at_least("heads", heads, 1)
+        check_count("heads", heads, least=1)
         for order, count in channels.items():
             if count % heads:
                 raise ValueError(
@@ -97,7 +98,7 @@ class SubgraphAttention(nn.Module):
         scores = self.scores(*given, plan=plan).by_order()
         found = {}
         for order, rows in given.by_order().items():
-            index, count = row_of_graph(plan, order), count_rows(plan, order)
+            index, count = row_of_graph(plan, order), row_counts(plan, local=False)[order]
             weights = segment_softmax(scores[order], index, count).to(rows.dtype)
             weighted = rows.unflatten(1, (self.heads, -1)) * weights[..., None]
             found[order] = segment_sum(weighted.flatten(1), index, count)

@@ -77,6 +77,8 @@ class SubgraphLayer(nn.Module):
             channels_in, channels_out, rooted, weights, sizes, bias, normalised, implementation
         )
         check_aggregation(aggregation)
+        if heads != 1 and aggregation != "attention":
+            raise ValueError(f'heads is {heads}; expected none with aggregation="{aggregation}"')
         if residual:
             check_residual(channels_in, channels_out)
         self.how: How = "sum" if aggregation == "sum" else "mean"

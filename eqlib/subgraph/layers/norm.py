@@ -12,6 +12,7 @@ from torch.nn.functional import batch_norm
 
 from eqlib.geometry import gather_nodes, segment_mean
 from eqlib.kernels.operation import is_transforming
+from eqlib.kernels.tracing import is_traced
 from eqlib.subgraph._arguments import check_channels, check_features, check_rows
 from eqlib.subgraph.features import Features, features_of
 from eqlib.subgraph.levels import graph_of_rows, off_diagonal
@@ -67,6 +68,11 @@ class _FeatureNorm(nn.Module, ABC):
         found = check_features(Features(pairs, nodes, scalars), self.channels, like)
         check_rows(found, plan, local)
         return features_of({q: self._normalised(q, x, plan, local) for q, x in found.items()})
+
+    def reset_parameters(self) -> None:
+        """Set all parameters and running statistics to what they start with."""
+        for norm in self.norms.values():
+            norm.reset_parameters()  # type: ignore[operator]
 
     def extra_repr(self) -> str:
         """Channels."""
@@ -127,7 +133,8 @@ class FeatureGraphNorm(_FeatureNorm):
 
     Note:
         A row that is alone in its graph, such as the pair of a single node, starts at 0, as
-        :math:`\alpha` starts at 1. Scalars of graphs, which are all alone, pass unchanged.
+        :math:`\alpha` starts at 1. Scalars pass unchanged where subgraphs have no centers, as those
+        of whole graphs are all alone.
 
     Source:
         Cai et al., GraphNorm: A Principled Approach to Accelerating Graph Neural Network Training,
@@ -154,15 +161,21 @@ class _BatchNorm(nn.Module):
     def __init__(self, kinds: int, channels: int, eps: float, momentum: float) -> None:
         super().__init__()
         self.eps, self.momentum = eps, momentum
-        self.weight = nn.Parameter(torch.ones(kinds, channels))
-        self.bias = nn.Parameter(torch.zeros(kinds, channels))
-        self.register_buffer("running_mean", torch.zeros(kinds, channels))
-        self.register_buffer("running_var", torch.ones(kinds, channels))
+        self.weight = nn.Parameter(torch.empty(kinds, channels))
+        self.bias = nn.Parameter(torch.empty(kinds, channels))
+        self.register_buffer("running_mean", torch.empty(kinds, channels))
+        self.register_buffer("running_var", torch.empty(kinds, channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for zeros, ones in (self.bias, self.weight), (self.running_mean, self.running_var):
+            nn.init.zeros_(zeros)
+            nn.init.ones_(ones)
 
     def forward(self, rows: Tensor, kind: Tensor) -> Tensor:
         if len(self.weight) == 1:
             return self._normalise(rows, 0)
-        if torch.compiler.is_compiling():  # which does not know how many rows are of a kind
+        if is_traced(rows, kind):  # how many rows are of a kind is not known then
             return self._without_splitting(rows, kind)
         found = [(kind == which).nonzero().flatten() for which in range(len(self.weight))]
         order = torch.cat(found)
@@ -208,7 +221,7 @@ class _BatchNorm(nn.Module):
         enough = counts >= 2
         with torch.no_grad():
             unbiased = spread * counts / (counts - 1).clamp(min=1)
-            step = self.momentum * enough
+            step = self.momentum * enough.to(x.dtype)
             self.running_mean += (step * (found - mean)).to(self.running_mean.dtype)
             self.running_var += (step * (unbiased - variance)).to(self.running_var.dtype)
         return torch.where(enough, found, mean), torch.where(enough, spread, variance)
@@ -220,9 +233,15 @@ class _GraphNorm(nn.Module):
     def __init__(self, kinds: int, channels: int, eps: float) -> None:
         super().__init__()
         self.eps, self.kinds = eps, kinds
-        self.weight = nn.Parameter(torch.ones(kinds, channels))
-        self.bias = nn.Parameter(torch.zeros(kinds, channels))
-        self.mean_scale = nn.Parameter(torch.ones(kinds, channels))
+        self.weight = nn.Parameter(torch.empty(kinds, channels))
+        self.bias = nn.Parameter(torch.empty(kinds, channels))
+        self.mean_scale = nn.Parameter(torch.empty(kinds, channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.bias)
+        nn.init.ones_(self.weight)
+        nn.init.ones_(self.mean_scale)
 
     def forward(self, rows: Tensor, kind: Tensor, graph: Tensor, num_graphs: int) -> Tensor:
         x = rows.to(torch.promote_types(rows.dtype, torch.float32))

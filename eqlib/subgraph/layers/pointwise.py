@@ -13,10 +13,15 @@ class Pointwise(nn.Module):
 
     Args:
         module: such as ``nn.ELU()`` or ``nn.Dropout()``; it maps rows (rows, channels) one by one.
+
+    Raises:
+        TypeError: it is no module.
     """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
+        if not callable(module):
+            raise TypeError(f"module is {module!r}; expected a module, such as nn.ELU()")
         self.module = module
 
     @property

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
+from eqlib.kernels.autocast import is_autocasting
 from eqlib.kernels.operation import is_transforming
 from eqlib.kernels.pair_linear import Settings, pair_layer, whynot_layer
+from eqlib.kernels.tracing import is_traced
 from eqlib.subgraph.maps.layouts import Layout, Ragged
 from eqlib.subgraph.maps.terms import Term
 
@@ -22,11 +23,11 @@ def can_fuse(
     """Whether :func:`apply_fused` can stand for the usual way; see there for the arguments."""
     if not isinstance(layout, Ragged):
         return False
-    if torch.compiler.is_compiling() or is_transforming():  # these know operations of torch alone
-        return False
     tensors = [*features.values(), *(term.weight for term in terms.values()), *biases.values()]
     like = tensors[0]
-    if torch.is_autocast_enabled(like.device.type) or len({t.dtype for t in tensors}) > 1:
+    if is_transforming() or is_traced(*tensors, layout.pairs.transpose):
+        return False
+    if is_autocasting(like.device.type) or len({t.dtype for t in tensors}) > 1:
         return False
     if layout.implementation not in ("auto", "compiled") or not all(
         term.shared for term in terms.values()

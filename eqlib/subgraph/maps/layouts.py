@@ -8,7 +8,7 @@ from torch import Tensor
 
 from eqlib.geometry import gather_nodes, segment_sum
 from eqlib.kernels.pair_linear import Nodes, Pairs, pair_linear, pair_reduce
-from eqlib.subgraph.levels import join_copies
+from eqlib.subgraph.levels import join_copies, row_counts
 from eqlib.subgraph.maps.basis import vector_count
 from eqlib.subgraph.maps.terms import Term
 from eqlib.subgraph.plans.plan import SubgraphPlan
@@ -140,7 +140,7 @@ class Ragged(Layout):
     @property
     def rows(self) -> tuple[int, int, int]:
         """Number of rows of order 0, 1 and 2."""
-        return self.plan.num_subgraphs, self.plan.num_members, self.plan.num_pairs
+        return row_counts(self.plan, local=True)
 
     @property
     def scale(self) -> Tensor | None:
@@ -217,7 +217,7 @@ class Shared(Ragged):
     def scale(self) -> Tensor:
         """One over the number of pairs of each slot."""
         wide = torch.promote_types(self.dtype, torch.float32)
-        return self.plan.slot_starts.diff().clamp(min=1).to(wide).reciprocal()
+        return self.plan.slot_counts.clamp(min=1).to(wide).reciprocal()
 
     def members_of(self, nodes: Tensor) -> Tensor:
         """The features of members, out of those of the nodes."""

@@ -1,15 +1,17 @@
 """The most general linear layer between orders that commutes with permutations."""
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from math import prod
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from eqlib.geometry import gather_nodes
+from eqlib.kernels.tracing import is_readable
 from eqlib.subgraph._arguments import (
-    ORDER_NAMES,
     check_channels,
     check_features,
     check_implementation,
@@ -17,9 +19,8 @@ from eqlib.subgraph._arguments import (
     check_rows,
     check_weights,
     dense_shape,
-    is_readable,
 )
-from eqlib.subgraph.features import Features, features_of
+from eqlib.subgraph.features import ORDER_NAMES, Features, features_of
 from eqlib.subgraph.maps.basis import basis_count, scalar_count
 from eqlib.subgraph.maps.layouts import Dense, Layout, Ragged, Shared
 from eqlib.subgraph.maps.products import Terms, apply_terms
@@ -57,7 +58,7 @@ class PermutationLinear(nn.Module):
             of which subgraphs of other sizes take the nearest, the smaller of two; or
             "size_embedding": shared ones that a small network of log m scales, map by map.
         sizes: for "per_size".
-        bias: learn a bias.
+        bias: learn a bias, which subgraphs of all sizes share.
         normalised: divide each sum over nodes by m, so that outputs keep their size where
             subgraphs grow; otherwise sums are plain.
         implementation: of the sums over ragged pairs, "auto" or one of
@@ -82,6 +83,8 @@ class PermutationLinear(nn.Module):
         form, for ragged batches.
     """
 
+    known_sizes: Tensor
+
     def __init__(
         self,
         channels_in: Mapping[int, int],
@@ -103,6 +106,8 @@ class PermutationLinear(nn.Module):
         self.rooted, self.weights, self.normalised = rooted, weights, normalised
         self.implementation = implementation
         self.sizes = tuple(sorted(sizes))
+        if self.sizes:  # with the weights, so that those of other sizes are not taken for them
+            self.register_buffer("known_sizes", torch.tensor(self.sizes))
         pairs = [(p, q) for p in self.channels_in for q in self.channels_out]
         self.maps = {(p, q): basis_count(p, q, rooted) for p, q in pairs}
         lead = (len(self.sizes),) if self.sizes else ()
@@ -249,6 +254,7 @@ class PermutationLinear(nn.Module):
                     f"coefficients[{key}] has shape {tuple(values.shape)}; expected "
                     f"{tuple(known[key].shape)}"
                 )
+        for key, values in coefficients.items():
             known[key].copy_(values)
 
     def unseen_sizes(self, plan: SubgraphPlan) -> Int[Tensor, " unseen"]:
@@ -263,7 +269,7 @@ class PermutationLinear(nn.Module):
         sizes = plan.sizes.unique()
         if self.weights != "per_size":
             return sizes[:0]
-        return sizes[~torch.isin(sizes, sizes.new_tensor(self.sizes))]
+        return sizes[~torch.isin(sizes, self.known_sizes)]
 
     def extra_repr(self) -> str:
         """Channels and options."""
@@ -285,7 +291,22 @@ class PermutationLinear(nn.Module):
             else self._like.new_zeros(scalar_count(q, self.rooted), outputs)
             for q, outputs in self.channels_out.items()
         }
-        return features_of(apply_terms(found, layout, terms, biases, self.normalised))
+        mapped = apply_terms(found, layout, terms, biases, self.normalised)
+        # Under autocast some products come in half precision.
+        dtype = reduce(torch.promote_types, (rows.dtype for rows in found.values()))
+        return features_of({q: rows.to(dtype) for q, rows in mapped.items()})
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *others: Any, **named: Any
+    ) -> None:
+        """Refuse weights of other sizes."""
+        given = state_dict.get(f"{prefix}known_sizes")
+        if given is not None and self.sizes and tuple(given.tolist()) != self.sizes:
+            raise RuntimeError(
+                f"{prefix}known_sizes: the weights are those of sizes {tuple(given.tolist())}; "
+                f"the layer has sizes={self.sizes}"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *others, **named)
 
     def _map_dense(
         self, found: dict[int, Tensor], root: Tensor | int | None, size: int | None
@@ -332,7 +353,7 @@ class PermutationLinear(nn.Module):
         """The weights that subgraphs of each size have."""
         found = {key: self.weight["{}_{}".format(*key)] for key in self.maps}
         if self.weights == "per_size":
-            chosen = nearest_size(sizes, self.sizes)
+            chosen = nearest_size(sizes, self.known_sizes)
             return {key: Term(weight, size=chosen) for key, weight in found.items()}
         if self.scale is None:
             return {key: Term(weight) for key, weight in found.items()}

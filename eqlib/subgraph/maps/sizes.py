@@ -1,7 +1,5 @@
 """Weights that depend on the number of nodes of a subgraph."""
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -47,12 +45,13 @@ class SizeScales(nn.Module):
         return self.output(self.activation(self.hidden(logarithms)))
 
 
-def nearest_size(sizes: Int[Tensor, "subgraphs"], known: Sequence[int]) -> Int[Tensor, "subgraphs"]:
+def nearest_size(
+    sizes: Int[Tensor, "subgraphs"], known: Int[Tensor, "known"]
+) -> Int[Tensor, "subgraphs"]:
     """Place of the nearest known size, of the smaller one where two are as near.
 
     Args:
         sizes: numbers of nodes.
         known: in ascending order.
     """
-    ascending = sizes.new_tensor(known)
-    return torch.searchsorted(ascending[1:] + ascending[:-1], 2 * sizes)
+    return torch.searchsorted(known[1:] + known[:-1], 2 * sizes)

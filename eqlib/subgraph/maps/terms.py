@@ -5,6 +5,7 @@ from typing import NamedTuple, no_type_check
 import torch
 from torch import Tensor
 
+from eqlib.kernels.autocast import is_autocasting
 from eqlib.subgraph.maps.grouped import grouped_matmul
 
 
@@ -74,7 +75,7 @@ class Term(NamedTuple):
             total: (rows, places, S).
             sources: (rows, sources, C).
         """
-        if not self.shared or torch.is_autocast_enabled(sources.device.type):
+        if not self.shared or is_autocasting(sources.device.type):
             return total + self.apply(sources)
         matrix = self._matrix(sources.shape[1])
         return torch.addmm(total.flatten(1), sources.flatten(1), matrix).view(total.shape)

@@ -5,7 +5,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from eqlib.geometry._checks import check_range, check_vector, graph_sizes
+from eqlib.geometry._checks import (
+    check_count,
+    check_ends,
+    check_range,
+    check_vector,
+    graph_sizes,
+)
+from eqlib.subgraph.plans.cost import PlanCost, check_cost, check_limit
 
 
 class GraphBatch(NamedTuple):
@@ -37,14 +44,23 @@ def check_graphs(
     batch: Tensor | None,
     num_nodes: int | None,
     num_graphs: int | None,
+    limit: int | None,
 ) -> GraphBatch:
     """Return a batch of graphs with its sizes filled in.
+
+    Args:
+        edge_index: source and target of each edge.
+        batch: graph of each node; None: one graph.
+        num_nodes: number of nodes.
+        num_graphs: number of graphs.
+        limit: bytes that a plan may take; None: any.
 
     Raises:
         TypeError: ``edge_index`` or ``batch`` is no int64 tensor, or a number is no integer.
         ValueError: shapes, devices or numbers do not fit, an index is out of range, ``batch`` is
-            not sorted, or an edge joins two graphs.
+            not sorted, an edge joins two graphs, or the nodes alone pass ``limit``.
     """
+    check_limit(limit)
     check_edge_index(edge_index)
     for name, value in (("num_nodes", num_nodes), ("num_graphs", num_graphs)):
         if value is not None:
@@ -58,11 +74,13 @@ def check_graphs(
                 f"num_graphs is {num_graphs} and batch is missing; expected batch, the graph of "
                 "each node"
             )
+        check_cost(_least_cost(nodes), limit)
         batch = torch.zeros(nodes, dtype=torch.int64, device=edge_index.device)
     check_batch(batch, edge_index, num_nodes)
     sizes = graph_sizes(batch, num_graphs)
     if edge_index.shape[1] > 0:
-        _check_ends(edge_index, batch)
+        check_range(edge_index, batch.shape[0], "edge_index", "number of nodes")
+        check_ends(edge_index, batch)
     return GraphBatch(edge_index, batch, sizes)
 
 
@@ -93,14 +111,6 @@ def check_indices(name: str, index: Tensor) -> None:
     check_vector(index, name)
 
 
-def check_count(name: str, value: int, least: int = 0) -> None:
-    """Raise unless a count is an integer that is large enough."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}; expected an integer")
-    if value < least:
-        raise ValueError(f"{name} is {value}; expected at least {least}")
-
-
 def check_batch(batch: Tensor, edge_index: Tensor, num_nodes: int | None) -> None:
     """Raise unless ``batch`` is an int64 vector on the device of the edges, of the right length."""
     check_indices("batch", batch)
@@ -116,20 +126,10 @@ def check_batch(batch: Tensor, edge_index: Tensor, num_nodes: int | None) -> Non
         )
 
 
+def _least_cost(nodes: int) -> PlanCost:
+    """What any plan of one graph takes at least, which a wrong number of nodes shows."""
+    return PlanCost(f"{nodes:,} nodes", nodes, nodes**2, nodes, 1, nodes, bounded=True)
+
+
 def _count_nodes(edge_index: Tensor) -> int:
     return int(edge_index.max()) + 1 if edge_index.shape[1] > 0 else 0
-
-
-def _check_ends(edge_index: Tensor, batch: Tensor) -> None:
-    """Raise unless both ends of every edge are nodes of one graph."""
-    check_range(edge_index, batch.shape[0], "edge_index", "number of nodes")
-    source, target = edge_index
-    crossing = batch.index_select(0, source) != batch.index_select(0, target)
-    if bool(crossing.any()):
-        edge = int(crossing.nonzero()[0])
-        first, second = int(source[edge]), int(target[edge])
-        raise ValueError(
-            f"edge_index joins nodes {first} and {second}, which batch puts into graphs "
-            f"{int(batch[first])} and {int(batch[second])}; expected edges within graphs: number "
-            "the nodes on from graph to graph, or leave such edges out"
-        )

@@ -4,7 +4,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from eqlib.subgraph.plans.arguments import GraphBatch, check_graphs
-from eqlib.subgraph.plans.cost import LIMIT, PlanCost, check_cost, check_limit
+from eqlib.subgraph.plans.cost import LIMIT, PlanCost, check_cost
 from eqlib.subgraph.plans.members import arange, assemble, bounds
 from eqlib.subgraph.plans.plan import SubgraphPlan
 
@@ -38,8 +38,7 @@ def whole_graph_plan(
     Source:
         Maron et al., Invariant and Equivariant Graph Networks, ICLR 2019.
     """
-    check_limit(limit)
-    graphs = check_graphs(edge_index, batch, num_nodes, num_graphs)
+    graphs = check_graphs(edge_index, batch, num_nodes, num_graphs, limit)
     cost = copies_cost(graphs, "whole_graph")
     check_cost(cost, limit)
     return assemble(
@@ -144,8 +143,7 @@ def _copies(
     limit: int | None,
 ) -> SubgraphPlan:
     """The plan of one copy of the graph for each node, without or with that node marked."""
-    check_limit(limit)
-    graphs = check_graphs(edge_index, batch, num_nodes, num_graphs)
+    graphs = check_graphs(edge_index, batch, num_nodes, num_graphs, limit)
     cost = copies_cost(graphs, policy)
     check_cost(cost, limit)
     nodes = arange(graphs.num_nodes, edge_index)

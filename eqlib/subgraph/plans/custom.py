@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from eqlib.geometry._checks import check_range, graph_sizes
-from eqlib.subgraph.plans.arguments import check_count, check_indices
+from eqlib.geometry._checks import check_count, check_range, graph_sizes
+from eqlib.subgraph.plans.arguments import check_indices
 from eqlib.subgraph.plans.cost import LIMIT, PlanCost, check_cost, check_limit
 from eqlib.subgraph.plans.members import assemble
 from eqlib.subgraph.plans.plan import SubgraphPlan
@@ -101,7 +101,7 @@ def _graph_of_subgraphs(
     if least < 0:
         raise ValueError(f"subgraph has the entry {least}; expected at least 0")
     if graph is None:
-        if subgraph.shape[0] and int((torch.bincount(subgraph) == 0).sum()):
+        if count > subgraph.shape[0] or bool((torch.bincount(subgraph) == 0).any()):
             raise ValueError(
                 "subgraph skips a number; give graph, the graph of each subgraph, where there are "
                 "subgraphs without members"

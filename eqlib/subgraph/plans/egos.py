@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from eqlib.subgraph.plans.arguments import GraphBatch, check_count, check_graphs
+from eqlib.geometry._checks import check_count
+from eqlib.subgraph.plans.arguments import GraphBatch, check_graphs
 from eqlib.subgraph.plans.copies import whole_graph_plan
 from eqlib.subgraph.plans.cost import (
     LIMIT,
@@ -15,7 +16,6 @@ from eqlib.subgraph.plans.cost import (
     CostWarning,
     PlanCost,
     check_cost,
-    check_limit,
 )
 from eqlib.subgraph.plans.members import arange, assemble, bounds
 from eqlib.subgraph.plans.plan import SubgraphPlan
@@ -72,8 +72,7 @@ def ego_plan(
         nets lose their center where edge lists have no self-loops.
     """
     check_choice(when_dearer, rooted)
-    check_limit(limit)
-    graphs = check_graphs(edge_index, batch, num_nodes, num_graphs)
+    graphs = check_graphs(edge_index, batch, num_nodes, num_graphs, limit)
     keys, cost = ego_members(graphs, hops, rooted, limit)
     if when_dearer != "ignore" and cost.is_dearer:
         warnings.warn(_describe(cost, when_dearer), CostWarning, stacklevel=2)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from eqlib.subgraph.plans.arguments import check_graphs
 from eqlib.subgraph.plans.copies import copies_cost
-from eqlib.subgraph.plans.cost import LIMIT, POLICIES, PlanCost, check_limit
+from eqlib.subgraph.plans.cost import LIMIT, POLICIES, PlanCost
 from eqlib.subgraph.plans.egos import ego_members
 
 Policy = Literal["ego", "node_deleted", "node_marked", "whole_graph"]
@@ -42,12 +42,11 @@ def plan_cost(
 
     Raises:
         TypeError: as in :func:`ego_plan`.
-        ValueError: as in :func:`ego_plan`, save that no plan is too large.
+        ValueError: as in :func:`ego_plan`, save that a plan may be too large, not its nodes alone.
     """
     if policy not in POLICIES:
         raise ValueError(f"policy is {policy!r}; expected one of {', '.join(POLICIES)}")
-    check_limit(limit)
-    graphs = check_graphs(edge_index, batch, num_nodes, num_graphs)
+    graphs = check_graphs(edge_index, batch, num_nodes, num_graphs, limit)
     if policy == "ego":
         return ego_members(graphs, hops, rooted=False, limit=limit)[1]
     return copies_cost(graphs, policy)

@@ -21,6 +21,7 @@ def join_plans(plans: Sequence[SubgraphPlan]) -> SubgraphPlan:
         Their plan; the graphs keep their order.
 
     Raises:
+        TypeError: an entry is no plan.
         ValueError: there is no plan, or plans differ in policy or device, or in whether subgraphs
             have roots or centers.
     """
@@ -41,8 +42,8 @@ def join_plans(plans: Sequence[SubgraphPlan]) -> SubgraphPlan:
         column=_cat([plan.column for plan in plans], members),
         transpose=_cat([plan.transpose for plan in plans], pairs),
         diagonal=_cat([plan.diagonal for plan in plans], pairs),
-        root=_cat([plan.root for plan in plans], members),
-        center=_cat([plan.center for plan in plans], nodes),
+        root=_cat_if_any([plan.root for plan in plans], members),
+        center=_cat_if_any([plan.center for plan in plans], nodes),
         graph=_cat([plan.graph for plan in plans], graphs),
         pair_index=_cat([plan.pair_index for plan in plans], nodes),
         slot_transpose=_cat([plan.slot_transpose for plan in plans], slots),
@@ -60,12 +61,16 @@ def join_plans(plans: Sequence[SubgraphPlan]) -> SubgraphPlan:
 def _check(plans: list[SubgraphPlan]) -> None:
     if not plans:
         raise ValueError("plans is empty; expected at least one plan")
-    held = [plan for plan in plans if plan.num_subgraphs]
+    for plan in plans:
+        if not isinstance(plan, SubgraphPlan):
+            raise TypeError(
+                f"plans has an entry of type {type(plan).__name__}; expected a list of plans"
+            )
     kinds = {
         "policies": sorted({plan.policy for plan in plans}),
         "devices": sorted({str(plan.device) for plan in plans}),
-        "roots": sorted({str(plan.is_rooted) for plan in held}),
-        "centers": sorted({str(plan.has_centers) for plan in held}),
+        "roots": sorted({str(plan.is_rooted) for plan in plans}),
+        "centers": sorted({str(plan.has_centers) for plan in plans}),
     }
     for name, found in kinds.items():
         if len(found) > 1:
@@ -84,6 +89,12 @@ def _shifts(counts: list[int]) -> list[int]:
 
 def _cat(parts: list[Tensor], shifts: list[int]) -> Tensor:
     return torch.cat([part + shift for part, shift in zip(parts, shifts, strict=False)], -1)
+
+
+def _cat_if_any(parts: list[Tensor | None], shifts: list[int]) -> Tensor | None:
+    """Join indices that either all plans have or none."""
+    given = [part for part in parts if part is not None]
+    return _cat(given, shifts) if given else None
 
 
 def _cat_starts(parts: list[Tensor], shifts: list[int]) -> Tensor:

@@ -19,7 +19,8 @@ def assemble(
 ) -> SubgraphPlan:
     """Return the plan of subgraphs given by their members; nothing is checked.
 
-    No two fields are one tensor: torch.compile would count on their being one in all plans.
+    No two fields are one tensor, as torch.compile would count on their being one in all plans, nor
+    is one an argument, which somebody may write to.
 
     Args:
         node: node that each member is; members are sorted by subgraph, then node.
@@ -47,8 +48,8 @@ def assemble(
         column=column,
         transpose=transpose,
         diagonal=diagonal,
-        root=node.new_zeros(0) if root is None else (node == root[subgraph]).nonzero().flatten(),
-        center=node.new_zeros(0) if center is None else center,
+        root=None if root is None else (node == root[subgraph]).nonzero().flatten(),
+        center=None if center is None else center.clone(),
         graph=graph.clone(),
         pair_index=torch.stack([first[example], second[example]]),
         slot_transpose=slot[transpose[example]],
@@ -57,7 +58,7 @@ def assemble(
         slot=slot,
         member_order=node.argsort(stable=True),
         member_starts=bounds(torch.bincount(node, minlength=batch.shape[0])),
-        batch=batch,
+        batch=batch.clone(),
         num_graphs=num_graphs,
         policy=policy,
     )

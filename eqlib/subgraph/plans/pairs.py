@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from eqlib.geometry._checks import check_range
+from eqlib.kernels.tracing import is_traced
 from eqlib.subgraph.plans.arguments import check_edge_index
 from eqlib.subgraph.plans.plan import SubgraphPlan
 
@@ -53,24 +54,24 @@ def pair_features(
     nodes = plan.num_nodes
     flag = edge_index.new_ones(edge_index.shape[1], 1, dtype=dtype)
     values = flag if edge_features is None else torch.cat([flag, edge_features.to(dtype)], 1)
-    edges = _place(plan, edge_index[0] * nodes + edge_index[1], values, "edge", missing)
+    edges = _place(plan, edge_index[0] * nodes + edge_index[1], values, "edge_index", missing)
     columns = [edges[:, :1].clamp(max=1), (first == second)[:, None].to(dtype), edges[:, 1:]]
     if node_features is not None:
         own = torch.arange(nodes, device=first.device) * (nodes + 1)
-        columns.append(_place(plan, own, node_features.to(dtype), "node", missing))
+        columns.append(_place(plan, own, node_features.to(dtype), "node_features", missing))
     return torch.cat(columns, 1)
 
 
-def _place(plan: SubgraphPlan, keys: Tensor, values: Tensor, what: str, missing: str) -> Tensor:
+def _place(plan: SubgraphPlan, keys: Tensor, values: Tensor, name: str, missing: str) -> Tensor:
     """Sum of the rows of values that go to each stored pair."""
     nodes, slots = plan.num_nodes, plan.num_slots
     stored = torch.cat([plan.pair_index[0] * nodes + plan.pair_index[1], keys.new_tensor([-1])])
     slot = torch.searchsorted(stored[:-1], keys)
     found = stored[slot] == keys
-    if missing == "error" and not torch.compiler.is_compiling() and not bool(found.all()):
+    if missing == "error" and not is_traced(found) and not bool(found.all()):
         key = int(keys[~found][0])
         raise ValueError(
-            f"{what}_index: no subgraph of the plan ({plan.policy}) holds the pair "
+            f"{name}: no subgraph of the plan ({plan.policy}) holds the pair "
             f"({key // nodes}, {key % nodes}); expected the plan of this graph, or missing='drop'"
         )
     # What has no pair goes to a last row, which is cut off: shapes do not depend on values.
@@ -98,7 +99,7 @@ def _check(
     check_edge_index(edge_index)
     if edge_index.device != plan.device:
         raise ValueError(f"edge_index is on {edge_index.device} and plan on {plan.device}")
-    if edge_index.shape[1] > 0 and not torch.compiler.is_compiling():
+    if edge_index.shape[1] > 0 and not is_traced(edge_index):
         check_range(edge_index, plan.num_nodes, "edge_index", "number of nodes")
     for name, values, rows in (
         ("edge_features", edge_features, edge_index.shape[1]),

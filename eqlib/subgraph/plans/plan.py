@@ -1,5 +1,6 @@
 """The plan of the subgraphs of a batch of graphs: which pairs of nodes they hold, and where."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,8 +18,7 @@ class SubgraphPlan(NamedTuple):
     stored pairs are all pairs of nodes (i, j) that share a subgraph: each has a row of the pair
     features of the graph. Members and pairs are rows of the features of the subgraphs.
 
-    All indices are int64. Fields that are counted below by subgraph are empty where no subgraph has
-    what they tell.
+    All indices are int64.
 
     Attributes:
         node: node of the batch that each member is; members are sorted by subgraph, then node.
@@ -29,8 +29,8 @@ class SubgraphPlan(NamedTuple):
         column: member j of each pair (i, j).
         transpose: the pair (j, i) of each pair (i, j).
         diagonal: the pair (i, i) of each member i.
-        root: member of each subgraph that is marked; or empty.
-        center: node of the batch that each subgraph belongs to; or empty: to its graph.
+        root: member of each subgraph that is marked; None: none is.
+        center: node of the batch that each subgraph belongs to; None: it belongs to its graph.
         graph: graph of each subgraph, ascending.
         pair_index: nodes (first, second) of each stored pair, sorted by first, then second.
         slot_transpose: the stored pair (second, first) of each stored pair.
@@ -52,8 +52,8 @@ class SubgraphPlan(NamedTuple):
     column: Int[Tensor, "pairs"]
     transpose: Int[Tensor, "pairs"]
     diagonal: Int[Tensor, "members"]
-    root: Int[Tensor, "subgraphs_or_0"]
-    center: Int[Tensor, "subgraphs_or_0"]
+    root: Int[Tensor, "subgraphs"] | None
+    center: Int[Tensor, "subgraphs"] | None
     graph: Int[Tensor, "subgraphs"]
     pair_index: Int[Tensor, "2 slots"]
     slot_transpose: Int[Tensor, "slots"]
@@ -111,17 +111,17 @@ class SubgraphPlan(NamedTuple):
     @property
     def is_rooted(self) -> bool:
         """Whether each subgraph has a marked member."""
-        return self.root.shape[0] == self.graph.shape[0]
+        return self.root is not None
 
     @property
     def has_centers(self) -> bool:
         """Whether each subgraph belongs to a node; otherwise it belongs to its graph."""
-        return self.center.shape[0] == self.graph.shape[0]
+        return self.center is not None
 
     @property
     def owner(self) -> Int[Tensor, "subgraphs"]:
         """What each subgraph belongs to: its center, or its graph."""
-        return self.center if self.has_centers else self.graph
+        return self.graph if self.center is None else self.center
 
     @property
     def num_owners(self) -> int:
@@ -139,7 +139,17 @@ class SubgraphPlan(NamedTuple):
         return sum(field.nbytes for field in self if isinstance(field, Tensor))
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> "SubgraphPlan":
-        """Return the plan on a device."""
+        """Return the plan on a device.
+
+        Args:
+            device: where to.
+            non_blocking: as in ``torch.Tensor.to``.
+
+        Raises:
+            TypeError: a dtype is given: indices have one alone.
+        """
+        if isinstance(device, torch.dtype):
+            raise TypeError(f"device is {device}; expected a device: indices stay torch.int64")
         moved: dict[str, Any] = {
             name: field.to(device, non_blocking=non_blocking)
             for name, field in self._asdict().items()
@@ -147,27 +157,26 @@ class SubgraphPlan(NamedTuple):
         }
         return self._replace(**moved)
 
-    def select(self, graphs: Int[Tensor, "selected"]) -> "SubgraphPlan":
+    def select(self, graphs: Tensor | Sequence[int] | slice) -> "SubgraphPlan":
         """The plan of some of the graphs, as if it had been made of a batch of these alone.
 
         Make the plan of a data set once and select that of each batch: it takes indexing and
         additions, and no search.
 
         Args:
-            graphs: their numbers, in the order of the new batch. A graph that comes twice is two
-                graphs of the new batch.
+            graphs: their numbers, (selected,), in the order of the new batch; a graph that comes
+                twice is two graphs of it. Or a slice, or a mask of all graphs, (num_graphs,).
 
         Returns:
             The plan of the new batch, on the same device.
 
         Raises:
-            TypeError: ``graphs`` is not int64.
-            ValueError: ``graphs`` is not a vector, or an entry leaves [0, num_graphs).
+            TypeError: ``graphs`` is neither int64 nor bool.
+            ValueError: ``graphs`` is not a vector, an entry leaves [0, num_graphs), or a mask is of
+                another number of graphs.
         """
-        check_indices("graphs", graphs)
-        if graphs.shape[0] > 0:
-            check_range(graphs, self.num_graphs, "graphs", "num_graphs")
-        nodes, subgraphs, members, pairs, slots = self._blocks(graphs.to(self.device))
+        graphs = self._numbers(graphs)
+        nodes, subgraphs, members, pairs, slots = self._blocks(graphs)
         return SubgraphPlan(
             node=members.take(self.node, nodes),
             subgraph=members.take(self.subgraph, subgraphs),
@@ -177,10 +186,8 @@ class SubgraphPlan(NamedTuple):
             column=pairs.take(self.column, members),
             transpose=pairs.take(self.transpose, pairs),
             diagonal=members.take(self.diagonal, pairs),
-            root=subgraphs.take(self.root, members) if self.root.shape[0] else self.root.clone(),
-            center=subgraphs.take(self.center, nodes)
-            if self.center.shape[0]
-            else self.center.clone(),
+            root=None if self.root is None else subgraphs.take(self.root, members),
+            center=None if self.center is None else subgraphs.take(self.center, nodes),
             graph=subgraphs.owner,
             pair_index=slots.take(self.pair_index, nodes),
             slot_transpose=slots.take(self.slot_transpose, slots),
@@ -193,6 +200,25 @@ class SubgraphPlan(NamedTuple):
             num_graphs=graphs.shape[0],
             policy=self.policy,
         )
+
+    def _numbers(self, graphs: Tensor | Sequence[int] | slice) -> Tensor:
+        """Numbers of the graphs that are meant, on the device of the plan."""
+        if isinstance(graphs, slice):
+            return torch.arange(*graphs.indices(self.num_graphs), device=self.device)
+        if not isinstance(graphs, Tensor):
+            graphs = torch.as_tensor(graphs) if len(graphs) else self.graph[:0]
+        graphs = graphs.to(self.device)
+        if graphs.dtype == torch.bool:
+            if graphs.shape != (self.num_graphs,):
+                raise ValueError(
+                    f"graphs has shape {tuple(graphs.shape)}; expected a mask of the "
+                    f"{self.num_graphs} graphs"
+                )
+            return graphs.nonzero().flatten()
+        check_indices("graphs", graphs)
+        if graphs.shape[0] > 0:
+            check_range(graphs, self.num_graphs, "graphs", "num_graphs")
+        return graphs
 
     def _blocks(self, graphs: Tensor) -> "list[_Blocks]":
         """Where the nodes, subgraphs, members, pairs and stored pairs of some graphs lie."""
@@ -207,12 +233,17 @@ class SubgraphPlan(NamedTuple):
 
     def __repr__(self) -> str:
         """Sizes and cost in one line."""
+        whole = "unknown" if self.device.type == "meta" else f"{self.num_whole_pairs:,}"
         return (
             f"SubgraphPlan({self.policy}: {self.num_graphs:,} graphs, {self.num_nodes:,} nodes, "
             f"{self.num_subgraphs:,} subgraphs, sum m^2 = {self.num_pairs:,}, sum n^2 = "
-            f"{self.num_whole_pairs:,}, {self.num_slots:,} stored pairs, "
+            f"{whole}, {self.num_slots:,} stored pairs, "
             f"{self.num_bytes / 1e6:,.1f} MB)"
         )
+
+
+# What torch.load reads without running programs.
+torch.serialization.add_safe_globals([SubgraphPlan])
 
 
 class _Blocks:

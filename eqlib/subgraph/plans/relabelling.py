@@ -28,17 +28,17 @@ def relabel(plan: SubgraphPlan, permutation: Int[Tensor, "nodes"]) -> SubgraphPl
     subgraphs = source_rows(plan, permutation, 0, local=True)
     members = source_rows(plan, permutation, 1, local=True)
     nodes, root = permutation[plan.node], None
-    if plan.is_rooted:
+    if plan.root is not None:
         root = nodes[plan.root][subgraphs]
     return assemble(
         nodes[members],
         subgraphs.argsort()[plan.subgraph[members]],
         plan.graph[subgraphs],
-        plan.batch.clone(),
+        plan.batch,
         plan.num_graphs,
         plan.policy,
         root=root,
-        center=permutation[plan.center][subgraphs] if plan.has_centers else None,
+        center=None if plan.center is None else permutation[plan.center][subgraphs],
     )
 
 
@@ -96,7 +96,7 @@ def source_rows(
 
 def _source_subgraphs(plan: SubgraphPlan, permutation: Tensor) -> Tensor:
     """The subgraph in each place: its center has the rank that the one before it had."""
-    if not plan.has_centers:
+    if plan.center is None:
         return torch.arange(plan.num_subgraphs, device=plan.device)
     by_center = plan.center.argsort(stable=True)
     ranked = permutation[plan.center[by_center]].argsort(stable=True)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from eqlib.geometry._checks import check_range, graph_sizes
+from eqlib.subgraph.plans.arguments import check_graphs
 from eqlib.subgraph.polynomials.cliques import find_sorted
 
 
@@ -55,39 +55,23 @@ def check_options(
 
 
 def read_adjacency(
-    edge_index: Tensor, batch: Tensor | None, num_nodes: int | None, num_graphs: int | None
+    edge_index: Tensor,
+    batch: Tensor | None,
+    num_nodes: int | None,
+    num_graphs: int | None,
 ) -> Adjacency:
     """Return the graphs of a batch; raise where they are not undirected graphs of it."""
-    if edge_index.dtype != torch.int64:
-        raise TypeError(
-            f"edge_index has dtype {edge_index.dtype}; expected torch.int64: convert with .long()"
-        )
-    if edge_index.ndim != 2 or len(edge_index) != 2:
-        raise ValueError(f"edge_index has shape {tuple(edge_index.shape)}; expected (2, edges)")
-    if batch is None:
-        if num_nodes is None:
-            num_nodes = int(edge_index.max()) + 1 if edge_index.numel() else 0
-        batch = torch.zeros(num_nodes, dtype=torch.int64, device=edge_index.device)
-        num_graphs = 1 if num_graphs is None else num_graphs
-    elif num_nodes not in (None, len(batch)):
-        raise ValueError(f"num_nodes is {num_nodes}, but batch has {len(batch)} entries")
-    if edge_index.numel():
-        check_range(edge_index, len(batch), "edge_index", "num_nodes")
-    sizes = graph_sizes(batch, num_graphs)
+    edge_index, batch, sizes = check_graphs(edge_index, batch, num_nodes, num_graphs, None)
     keys = (edge_index[0] * len(batch) + edge_index[1]).unique()
     edge_index = torch.stack([keys // max(1, len(batch)), keys % max(1, len(batch))])
-    _check_edges(edge_index, keys, batch)
+    _check_reverses(edge_index, keys, len(batch))
     return Adjacency(edge_index, batch, sizes)
 
 
-def _check_edges(edge_index: Tensor, keys: Tensor, batch: Tensor) -> None:
-    """Raise unless edges stay in their graph and have a reverse."""
+def _check_reverses(edge_index: Tensor, keys: Tensor, nodes: int) -> None:
+    """Raise unless all edges have a reverse."""
     source, target = edge_index
-    across = (batch[source] != batch[target]).nonzero()[:, 0]
-    if len(across):
-        a, b = edge_index[:, across[0]].tolist()
-        raise ValueError(f"edge_index: joins nodes {a} and {b} of different graphs of the batch")
-    alone = (find_sorted(keys, target * len(batch) + source) == len(keys)).nonzero()[:, 0]
+    alone = (find_sorted(keys, target * nodes + source) == len(keys)).nonzero()[:, 0]
     if len(alone):
         a, b = edge_index[:, alone[0]].tolist()
         raise ValueError(

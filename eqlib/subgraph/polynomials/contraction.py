@@ -21,7 +21,7 @@ class Contraction(NamedTuple):
 
 
 @cache
-def contraction_order(multigraph: Multigraph) -> Contraction:
+def contraction_order(multigraph: Multigraph | str) -> Contraction:
     r"""Return the cheapest order of summing over black nodes.
 
     A node with k neighbours, parallel edges counted once, is summed over at cost :math:`n^{k+1}`,
@@ -29,7 +29,7 @@ def contraction_order(multigraph: Multigraph) -> Contraction:
     edges are multiplied entry by entry, and a loop is a diagonal.
 
     Args:
-        multigraph: at most 16 black nodes.
+        multigraph: with at most 16 black nodes, or what `Multigraph.parse` reads.
 
     Returns:
         The order whose largest degrees are least; of those, the first.
@@ -37,6 +37,8 @@ def contraction_order(multigraph: Multigraph) -> Contraction:
     Raises:
         ValueError: there are more black nodes.
     """
+    if isinstance(multigraph, str):
+        multigraph = Multigraph.parse(multigraph)
     black = multigraph.black
     if len(black) > _MOST:
         raise ValueError(
@@ -77,11 +79,14 @@ def contraction_order(multigraph: Multigraph) -> Contraction:
 _MOST = 16
 
 
-def is_computable(multigraph: Multigraph) -> bool:
+def is_computable(multigraph: Multigraph | str) -> bool:
     """Return whether matrix products, row sums, diagonals and products of entries are enough.
 
     They are where each black node in turn has at most two neighbours, parallel edges counted once.
     Networks such as PPGN compute exactly these polynomials of a matrix.
+
+    Args:
+        multigraph: as in :func:`contraction_order`.
 
     Source:
         Puny et al., Equivariant Polynomials for Graph Neural Networks, ICML 2023; Maron et al.,

@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from eqlib.kernels.tracing import constant_result
 from eqlib.subgraph.polynomials.contraction import contraction_order
 from eqlib.subgraph.polynomials.multigraph import Multigraph
 
 EXACT = 2**53
-"""Whole numbers up to here are exact in float64."""
+"""Whole numbers below are exact in float64, and a result below was rounded nowhere."""
 
 Factors = dict[tuple[int, ...], Tensor]
 """What is left to multiply, by the nodes that its axes belong to, in ascending order."""
@@ -20,7 +21,7 @@ Factors = dict[tuple[int, ...], Tensor]
 def evaluate(
     multigraph: Multigraph | str,
     X: Float64[Tensor, "*batch n n"] | Int64[Tensor, "*batch n n"],  # noqa: N803
-    limit: int = 2**30,
+    limit: int | None = 2**30,
 ) -> Tensor:
     r"""Evaluate the polynomial of a multigraph on matrices.
 
@@ -31,7 +32,7 @@ def evaluate(
     Args:
         multigraph: the multigraph, or what `Multigraph.parse` reads.
         X: square matrices, symmetric or not.
-        limit: bytes that the largest intermediate result may take.
+        limit: bytes that the largest intermediate result may take; None: any.
 
     Returns:
         Numbers of shape ``batch``, ``batch n`` or ``batch n n`` for no, one and two red nodes.
@@ -40,11 +41,11 @@ def evaluate(
     Raises:
         TypeError: X is neither float64 nor int64.
         ValueError: X is not square; an intermediate result would pass ``limit``; or one of integers
-            passes 2^53.
+            reaches 2^53, as may an entry of X.
 
     Note:
-        Integers are multiplied in float64, where whole numbers up to 2^53 are exact: products of
-        integer matrices are slow. That no sum of absolute values passes 2^53 is looked at in eager
+        Integers are multiplied in float64, where whole numbers below 2^53 are exact: products of
+        integer matrices are slow. That no sum of absolute values reaches 2^53 is looked at in eager
         mode alone.
 
     Source:
@@ -58,6 +59,8 @@ def evaluate(
     values = X.to(torch.float64)
     if torch.compiler.is_compiling():
         return _contract(program, values).to(torch.int64)
+    if X.numel() and not -EXACT < X.min().item() <= X.max().item() < EXACT:
+        raise ValueError(f"X has entries from {X.min()} to {X.max()}; expected less than 2^53")
     signed = bool((X < 0).any())
     result = _contract(program, values, exact=not signed)
     if signed:
@@ -77,7 +80,7 @@ class Program(NamedTuple):
     """The largest intermediate result has n to this power numbers."""
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def compile_program(multigraph: Multigraph | str) -> Program:
     """Return what is to be done for a multigraph; the search for it is not traced."""
     if isinstance(multigraph, str):
@@ -86,11 +89,11 @@ def compile_program(multigraph: Multigraph | str) -> Program:
     return Program(str(multigraph), multigraph.edges, multigraph.red, found.order, found.width)
 
 
-def require_memory(program: Program, nodes: int, matrices: int, limit: int) -> None:
+def require_memory(program: Program, nodes: int, matrices: int, limit: int | None) -> None:
     """Raise where the largest intermediate result would pass a number of bytes."""
     width = program.width
     needed = 8 * matrices * nodes**width
-    if needed > limit:
+    if limit is not None and needed > limit:
         raise ValueError(
             f"X: {program.name} of {matrices} matrices with n = {nodes} needs {needed:,} bytes at "
             f"once (8 n^{width} for each); expected at most limit = {limit:,}: give fewer matrices "
@@ -109,7 +112,7 @@ def _check(X: Tensor) -> None:  # noqa: N803
 
 
 def _contract(program: Program, X: Tensor, exact: bool = False) -> Tensor:  # noqa: N803
-    """Sum over the black nodes; where ``exact``, refuse results beyond 2^53."""
+    """Sum over the black nodes; where ``exact``, refuse results from 2^53 on."""
     factors: Factors = {}
     for a, b in program.edges:
         if a == b:
@@ -167,9 +170,9 @@ def _aligned(values: Tensor, key: tuple[int, ...], red: tuple[int, ...], batch: 
 
 
 def _require_exact(name: str, values: Tensor) -> None:
-    if values.numel() and values.max().item() > EXACT:
+    if values.numel() and values.max().item() >= EXACT:
         raise ValueError(
-            f"X: {name} reaches {values.max().item():.3g}, beyond 2^53 = {EXACT:,}, where "
-            "float64 is no longer exact; expected smaller entries or fewer nodes: convert X with "
+            f"X: {name} reaches {values.max().item():.3g}; from 2^53 = {EXACT:,} on "
+            "float64 is not exact; expected smaller entries or fewer nodes: convert X with "
             ".double() for rounded values"
         )

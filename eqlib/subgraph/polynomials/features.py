@@ -1,5 +1,6 @@
 """Equivariant polynomials of the adjacency matrices of a batch of graphs, as features."""
 
+import sys
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
@@ -8,6 +9,7 @@ import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
+from eqlib.subgraph.plans.cost import check_limit
 from eqlib.subgraph.polynomials.arguments import Adjacency, check_options, read_adjacency
 from eqlib.subgraph.polynomials.cliques import cliques_minus_edge, rooted_cliques
 from eqlib.subgraph.polynomials.enumeration import multigraphs
@@ -34,7 +36,7 @@ def polynomial_features(
     degree: int | None = None,
     normalise: Literal["log1p", "nodes"] | None = "log1p",
     plan: "SubgraphPlan | None" = None,
-    limit: int = 2**30,
+    limit: int | None = 2**30,
 ) -> Float64[Tensor, "rows polynomials"]:
     r"""Evaluate equivariant polynomials of adjacency matrices.
 
@@ -55,8 +57,9 @@ def polynomial_features(
         degree: instead, all connected simple multigraphs of up to so many edges.
         normalise: "log1p" of the counts; "nodes": division by n to the number of black nodes, with
             n the nodes of the graph; None: the counts themselves.
-        plan: of these graphs, for the pairs; entries at other pairs are left out.
-        limit: bytes that intermediate results may take.
+        plan: of these graphs, for their pairs; entries at other pairs are left out. Orders without
+            pairs do not look at it.
+        limit: bytes that intermediate results may take; None: any.
 
     Returns:
         One column for each multigraph, in float64.
@@ -66,10 +69,10 @@ def polynomial_features(
         ValueError: shapes or sizes disagree; an edge has no reverse, leaves the nodes or joins two
             graphs; a multigraph has the wrong number of red nodes; pairs without a plan; both or
             an unknown one of the options; ``limit`` is too small for one graph; or counts that are
-            not normalised pass 2^53.
+            not normalised reach 2^53.
 
     Note:
-        All counts are exact up to 2^53. K4 and its rooted and pair forms are counted in the
+        All counts below 2^53 are exact. K4 and its rooted and pair forms are counted in the
         neighbourhoods of nodes, in time sum d^3 and memory max d^2 for degrees d; all others on
         dense matrices, graphs of one size at a time, at a cost of n to the power of
         `contraction_order`. Do not convert counts to float32 before they are normalised: above
@@ -80,6 +83,8 @@ def polynomial_features(
         form is ours.
     """
     check_options(order, normalise, polynomials, degree)
+    check_limit(limit)
+    limit = sys.maxsize if limit is None else limit
     chosen = _chosen(order, polynomials, degree)
     graphs = read_adjacency(edge_index, batch, num_nodes, num_graphs)
     pairs = _pairs(order, plan, graphs)
@@ -151,8 +156,6 @@ def _dense(
     widest = max((compile_program(chosen[column]) for column in columns), key=attrgetter("width"))
     for nodes in graphs.sizes.unique().tolist():
         if nodes == 0:
-            if red == 0:
-                result[graphs.sizes == 0] = 0
             continue
         require_memory(widest, nodes, 1, limit)
         alike = (graphs.sizes == nodes).nonzero()[:, 0]
@@ -188,9 +191,9 @@ def _normalised(
     if normalise == "nodes":
         black = torch.tensor([len(each.black) for each in chosen], device=counts.device)
         return counts / sizes.clamp(min=1)[:, None].double() ** black
-    if counts.numel() and counts.max().item() > EXACT:
+    if counts.numel() and counts.max().item() >= EXACT:
         raise ValueError(
-            f"normalise: a count of {counts.max().item():.3g} passes 2^53, where float64 is no "
+            f"normalise: a count of {counts.max().item():.3g} is 2^53 or more, where float64 is no "
             "longer exact; normalise by 'log1p' or 'nodes', or leave multigraphs out"
         )
     return counts

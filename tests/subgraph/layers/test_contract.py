@@ -177,6 +177,17 @@ def test_weights_are_saved_and_loaded(options, rng, tmp_path):
     assert error(layer(*x, plan=plan), other(*x, plan=plan)) == 0
 
 
+def test_weights_of_other_sizes_are_not_loaded():
+    layer, other = (
+        PermutationLinear({2: 1}, {2: 1}, weights="per_size", sizes=sizes)
+        for sizes in ((2, 3), (7, 8))
+    )
+    before = other.weight["2_2"].clone()
+    with pytest.raises(RuntimeError, match=r"sizes \(2, 3\); the layer has sizes=\(7, 8\)"):
+        other.load_state_dict(layer.state_dict())
+    assert torch.equal(other.weight["2_2"], before)
+
+
 @layers
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),
@@ -279,8 +290,9 @@ def test_bad_options_of_maps_are_refused(arguments, kind, message):
         ({"aggregation": "max"}, "aggregation is 'max'; expected mean, sum or attention"),
         ({"residual": True}, "residual=True expects each order of the output in the input"),
         ({"aggregation": "attention", "heads": 3}, "heads is 3"),
+        ({"heads": 2}, 'heads is 2; expected none with aggregation="mean"'),
     ],
-    ids=["aggregation", "residual", "heads"],
+    ids=["aggregation", "residual", "heads", "heads of a mean"],
 )
 def test_bad_options_of_layers_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
@@ -341,6 +353,11 @@ def test_coefficients_that_do_not_fit_are_refused(rng):
         layer.set_coefficients({(1, 1): torch.zeros(2, 3, 4)})
     with pytest.raises(ValueError, match=r"has shape \(14, 3, 4\); expected \(15, 3, 4\)"):
         layer.set_coefficients({(2, 2): torch.zeros(14, 3, 4)})
+    several = linear(rng, {2: 3, 1: 2}, {2: 4})
+    before = several.weight["2_2"].clone()
+    with pytest.raises(ValueError, match=r"coefficients\[\(1, 2\)\] has shape"):
+        several.set_coefficients({(2, 2): torch.zeros(15, 3, 4), (1, 2): torch.zeros(4, 2, 4)})
+    assert torch.equal(several.weight["2_2"], before)
     with pytest.raises(ValueError, match='size is 3; expected None with weights="shared"'):
         layer.set_coefficients({}, size=3)
     sized = PermutationLinear({2: 1}, {2: 1}, weights="per_size", sizes=(1, 2))

@@ -11,6 +11,7 @@ from eqlib.subgraph import (
     aggregate,
     ego_plan,
     extract,
+    pair_features,
 )
 from tests.subgraph.batches import (
     POLICIES,
@@ -155,13 +156,16 @@ def test_empty_and_tiny_graphs(policy, sizes, rng):
         assert all(rows.isfinite().all() for rows in found)
 
 
-def test_directions_of_edges_change_the_features_and_not_the_plan(rng):
+def test_directions_of_edges_change_the_features_and_not_the_plan():
     """Ego nets follow edges both ways, so that only pair features know directions."""
     edges = torch.tensor([[0, 1, 2], [1, 2, 3]])
     plans = [ego_plan(edge_index, when_dearer="ignore") for edge_index in (edges, edges.flip(0))]
     assert all(
         torch.equal(a, b) for a, b in zip(*plans, strict=True) if isinstance(a, torch.Tensor)
     )
+    there, back = (pair_features(plans[0], edge_index) for edge_index in (edges, edges.flip(0)))
+    assert not torch.equal(there, back)
+    torch.testing.assert_close(there[plans[0].slot_transpose], back)
 
 
 def test_reset_parameters_draws_from_the_generator():

@@ -52,6 +52,16 @@ def test_batch_norm_is_that_of_torch_for_each_kind(local, rng):
             torch.testing.assert_close(getattr(norm.norms[str(order)], name), expected)
 
 
+@pytest.mark.parametrize("norm", [FeatureBatchNorm, FeatureGraphNorm])
+def test_norms_start_anew(norm, rng):
+    fresh, plan = norm(CHANNELS), POLICIES["ego"](random_graphs(rng))
+    used = randomised(norm(CHANNELS), rng)
+    used(*(rows.float() for rows in rows_of(rng, plan, local=False)), plan=plan)
+    used.reset_parameters()
+    for name, value in fresh.state_dict().items():
+        assert torch.equal(used.state_dict()[name], value), name
+
+
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 def test_the_form_for_compilation_is_the_same(training, rng):
     kind, x = torch.tensor([0, 1, 1, 0, 1]), normal(rng, 5, 3)

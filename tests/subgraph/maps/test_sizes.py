@@ -38,7 +38,7 @@ def test_grouped_matmul_has_all_derivatives(rng):
     ids=str,
 )
 def test_unseen_sizes_take_the_nearest_and_the_smaller_of_two(known, nearest):
-    found = nearest_size(torch.arange(1, 8), known)
+    found = nearest_size(torch.arange(1, 8), torch.tensor(known))
     assert [known[index] for index in found] == nearest
 
 

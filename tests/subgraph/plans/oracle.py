@@ -105,8 +105,8 @@ def plan_of(
         "column": [member[e, j] for e, _, j in pairs],
         "transpose": [pair[e, j, i] for e, i, j in pairs],
         "diagonal": [pair[e, v, v] for e, v in members],
-        "root": [member[e, v] for e, v in enumerate(root or [])],
-        "center": center or [],
+        "root": None if root is None else [member[e, v] for e, v in enumerate(root)],
+        "center": center,
         "graph": graph,
         "slot": [slot[i, j] for _, i, j in pairs],
         "pair_index": [[i for i, _ in stored], [j for _, j in stored]],
@@ -116,8 +116,11 @@ def plan_of(
         "member_order": sorted(range(len(members)), key=lambda k: (members[k][1], k)),
         "member_starts": _bounds([held[node] for node in range(graphs.num_nodes)]),
     }
-    tensors = {name: torch.tensor(field, dtype=torch.int64) for name, field in fields.items()}
-    return SubgraphPlan(**tensors, batch=graphs.batch, num_graphs=graphs.num_graphs, policy=policy)
+    indices = {
+        name: None if field is None else torch.tensor(field, dtype=torch.int64)
+        for name, field in fields.items()
+    }
+    return SubgraphPlan(**indices, batch=graphs.batch, num_graphs=graphs.num_graphs, policy=policy)
 
 
 def ego_plan_of(graphs: Graphs, hops: int = 1, rooted: bool = False) -> SubgraphPlan:

@@ -24,7 +24,7 @@ def described(plan, target):
     members = [set() for _ in owner]
     for v, e in zip(node, plan.subgraph.tolist(), strict=True):
         members[e].add(v)
-    roots = [node[k] for k in plan.root.tolist()]
+    roots = [] if plan.root is None else [node[k] for k in plan.root.tolist()]
     pairs = {
         (owner[plan.subgraph[i]], node[i], node[j], *[name[v] for v in plan.pair_index[:, s]])
         for i, j, s in torch.stack([plan.row, plan.column, plan.slot], 1).tolist()

@@ -171,6 +171,18 @@ def test_large_sparse_graphs_are_fine(rng):
     assert plan.num_members == len(pairs) + HUNDRED_THOUSAND
 
 
+@pytest.mark.unchecked
+@pytest.mark.parametrize("policy", MAKERS)
+def test_a_wrong_number_of_a_node_takes_no_memory(policy):
+    edges = torch.tensor([[0], [10**13]])
+    message = "too large: 10,000,000,000,001 nodes: .* at least"
+    for make in (MAKERS[policy], lambda edges: plan_cost(edges, policy=policy)):
+        with pytest.raises(ValueError, match=message):
+            make(edges)
+    with pytest.raises(ValueError, match="subgraph skips a number"):
+        custom_plan(torch.tensor([0]), torch.tensor([10**13]), torch.tensor([0]))
+
+
 def test_a_custom_plan_has_the_limit_too():
     with pytest.raises(ValueError, match=r"too large: rings: sum m\^2 = 9, sum n\^2 = 9"):
         custom_plan(

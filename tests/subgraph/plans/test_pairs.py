@@ -114,7 +114,7 @@ def test_missing_pairs():
     found = pair_features(plan, graphs.edge_index, missing="drop")
     assert found[:, 0].sum() == 2
     single = node_deleted_plan(*GRAPHS["one node"])
-    with pytest.raises(ValueError, match="node_index: no subgraph"):
+    with pytest.raises(ValueError, match="node_features: no subgraph"):
         pair_features(single, torch.zeros(2, 0).long(), None, torch.ones(1, 1))
     ones = torch.ones(1, 1)
     assert pair_features(single, torch.zeros(2, 0).long(), None, ones, missing="drop").shape == (

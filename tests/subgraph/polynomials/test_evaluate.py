@@ -143,15 +143,26 @@ def test_whole_numbers_are_exact_where_float32_is_not():
         (
             lambda: evaluate("P3", torch.full((2, 2), 2**26)),
             ValueError,
-            r"P3 reaches .* beyond 2\^53",
+            r"P3 reaches .*; from 2\^53",
         ),
         (
             lambda: evaluate("P3", torch.tensor([[2**27, -(2**27)], [0, 0]])),
             ValueError,
-            r"beyond 2\^53",
+            r"from 2\^53",
+        ),
+        # 2^53 + 1 is rounded to 2^53
+        (
+            lambda: evaluate("0-1; red 0", torch.tensor([[2**53 - 1, 2], [0, 0]])),
+            ValueError,
+            r"from 2\^53",
+        ),
+        (
+            lambda: evaluate("0-1; red 0, 1", torch.tensor([[-(2**53) - 1, 0], [0, 0]])),
+            ValueError,
+            "X has entries from -9007199254740993 to 0; expected",
         ),
     ],
-    ids=["dtype", "shape", "vector", "memory", "overflow", "cancellation"],
+    ids=["dtype", "shape", "vector", "memory", "overflow", "cancellation", "rounded", "entry"],
 )
 def test_bad_input_is_refused(call, error, message):
     with pytest.raises(error, match=message):
