@@ -26,6 +26,15 @@ def require_implementation(name: str, names: Sequence[str], whynot: Callable[[st
         )
 
 
+def whynot_cpu(device: torch.device) -> str:
+    """Return why a C source cannot run, or nothing: it runs on the CPU.
+
+    Args:
+        device: that of the operands.
+    """
+    return "" if device.type == "cpu" else f"it runs on the CPU, not on {device.type}"
+
+
 def whynot_triton(device: torch.device) -> str:
     """Return why Triton cannot run, or nothing: on a GPU it runs, in its interpreter anywhere."""
     if find_spec("triton") is None:

@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 
 import platformdirs
+import torch
+from torch import Tensor
 
 _TUNING = (
     ("-march=native", "-mprefer-vector-width=512"),
@@ -23,6 +25,10 @@ _TUNING = (
 )
 """Flags for this processor, the best first: a compiler refuses those it does not know."""
 _COMMON = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-std=gnu11")
+
+
+_WORK_FOR_THREADS = 1_000_000
+"""Multiplications and additions below which a second thread costs more than it saves."""
 
 
 class NativeError(RuntimeError):
@@ -73,6 +79,24 @@ def whynot(source: Path, *definitions: str) -> str:
     except (NativeError, OSError) as error:
         return str(error)
     return ""
+
+
+def pointer(tensor: Tensor | None) -> int | None:
+    """Return where a tensor begins, or None.
+
+    Args:
+        tensor: a tensor, which has to outlive the pointer.
+    """
+    return None if tensor is None else tensor.data_ptr()
+
+
+def count_threads(work: int) -> int:
+    """Return how many threads are worth it.
+
+    Args:
+        work: number of multiplications and additions.
+    """
+    return torch.get_num_threads() if work > _WORK_FOR_THREADS else 1
 
 
 def _compiler() -> tuple[str, ...]:

@@ -36,7 +36,7 @@ ALLOWED = {
 LAZY = {"triton", "e3nn", "torch_geometric", "torch_scatter", "matplotlib", "eqlib.models"}
 """What is slow to import or optional: imported where it is used."""
 
-TRITON_SOURCES = {"triton_kernels.py", "triton_gradients.py", "triton_rows.py"}
+TRITON_SOURCES = {"triton_common.py", "triton_kernels.py", "triton_gradients.py", "triton_rows.py"}
 """What is written in Triton: imported by what launches it."""
 
 FILES = sorted(

@@ -11,7 +11,6 @@ from eqlib.kernels import native
 
 _SOURCE = Path(__file__).with_name("product.c")
 _REAL = {torch.float32: "REAL=float", torch.float64: "REAL=double"}
-_WORK_FOR_THREADS = 1_000_000  # multiply-adds below which a second thread costs more than it saves
 
 
 def whynot(dtype: torch.dtype) -> str:
@@ -39,7 +38,7 @@ def multiply(a: Tensor, b: Tensor, result: Tensor | None = None) -> Tensor:
         result = a.new_empty(rows, columns, channels)
     if not depth:
         return result.zero_()
-    threads = torch.get_num_threads() if depth * result.numel() > _WORK_FOR_THREADS else 1
+    threads = native.count_threads(depth * result.numel())
     pointers = (part.data_ptr() for part in (a, b, result))
     sizes = *a.stride()[:2], *b.stride()[:2], depth, rows, columns, channels, threads
     _library(a.dtype).multiply_channels(_Problem(*pointers, *sizes))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from eqlib.kernels.channelwise_matmul import compiled, naive
-from eqlib.kernels.choice import require_implementation
+from eqlib.kernels.choice import require_implementation, whynot_cpu
 from eqlib.kernels.operation import operation
 
 NAMES = ("naive", "compiled")
@@ -66,9 +66,7 @@ def whynot(name: str, device: torch.device, dtype: torch.dtype) -> str:
     """
     if name == "naive":
         return ""
-    if device.type != "cpu":
-        return f"it runs on the CPU, not on {device.type}"
-    return compiled.whynot(dtype)
+    return whynot_cpu(device) or compiled.whynot(dtype)
 
 
 @channelwise_matmul.register_fake

@@ -12,7 +12,6 @@ from eqlib.kernels import native
 
 _SOURCE = Path(__file__).with_name("block.c")
 _MACROS = {torch.float32: ("REAL=float", "BITS=32"), torch.float64: ("REAL=double", "BITS=64")}
-_WORK_FOR_THREADS = 1_000_000  # multiply-adds below which a second thread costs more than it saves
 
 
 def whynot(dtype: torch.dtype) -> str:
@@ -107,13 +106,13 @@ def _problem(
 ) -> _Problem:
     """Return the arguments in C, which live as long as the tensors do."""
     tensors = x, z, *folded, grad_y
-    pointers = (None if part is None else part.data_ptr() for part in tensors)
+    pointers = map(native.pointer, tensors)
     sizes = grad_y is not None, *z.shape, len(folded[0]), threads, threads
     return _Problem(*pointers, *sizes, epsilon)
 
 
 def _threads(z: Tensor, w1: Tensor) -> int:
-    return torch.get_num_threads() if len(z) * w1.numel() > _WORK_FOR_THREADS else 1
+    return native.count_threads(len(z) * w1.numel())
 
 
 def _run(dtype: torch.dtype, problem: _Problem, results: _Results) -> None:

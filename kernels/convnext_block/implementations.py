@@ -4,7 +4,7 @@ from types import ModuleType
 
 import torch
 
-from eqlib.kernels.choice import require_implementation
+from eqlib.kernels.choice import require_implementation, whynot_cpu
 from eqlib.kernels.convnext_block import compiled, naive
 
 NAMES = ("naive", "compiled")
@@ -33,9 +33,7 @@ def whynot(name: str, device: torch.device, dtype: torch.dtype) -> str:
     """
     if name == "naive":
         return ""
-    if device.type != "cpu":
-        return f"it runs on the CPU, not on {device.type}"
-    return compiled.whynot(dtype)
+    return whynot_cpu(device) or compiled.whynot(dtype)
 
 
 def load(name: str, device: torch.device, dtype: torch.dtype) -> ModuleType:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from eqlib.kernels import native
+from eqlib.kernels.choice import whynot_cpu
 from eqlib.kernels.gaunt_convolution.blocked import bases, rows_in_use, used_nodes
 
 _SOURCE = Path(__file__).with_name("edges.c")
 _REAL = {torch.float32: "REAL=float", torch.float64: "REAL=double"}
-_WORK_FOR_THREADS = 1_000_000  # multiply-adds below which a second thread costs more than it saves
 
 
 def whynot(device: torch.device) -> str:
@@ -22,9 +22,7 @@ def whynot(device: torch.device) -> str:
     Args:
         device: that of the features.
     """
-    if device.type != "cpu":
-        return f"the C source is for the CPU, not for {device.type}"
-    return native.whynot(_SOURCE, _REAL[torch.float32])
+    return whynot_cpu(device) or native.whynot(_SOURCE, _REAL[torch.float32])
 
 
 def convolve(
@@ -52,8 +50,8 @@ def convolve(
     sizes = _sizes(field, edges, len(values))
     inputs = [part if part is None else part.contiguous() for part in inputs]
     failed = _library(table.dtype).convolve(
-        *map(_pointer, [*inputs, result]),
-        *(nodes, coeffs_out, sizes, _threads(len(source) * field[:1].numel())),
+        *map(native.pointer, [*inputs, result]),
+        *(nodes, coeffs_out, sizes, native.count_threads(len(source) * field[:1].numel())),
     )
     _check(failed)
     result = result.to(x.dtype)
@@ -87,9 +85,9 @@ def convolve_filter(
     inputs = [*fields, *edges, _columns(values, harmonics), source, target]
     inputs = [part.contiguous() for part in inputs]
     failed = _library(table.dtype).convolve_filter(
-        *map(_pointer, [*inputs, by_harmonics, by_radial]),
+        *map(native.pointer, [*inputs, by_harmonics, by_radial]),
         *(len(source), _sizes(fields[0], edges, len(values))),
-        _threads(len(source) * fields[0][:1].numel()),
+        native.count_threads(len(source) * fields[0][:1].numel()),
     )
     _check(failed)
     return (
@@ -129,14 +127,6 @@ def _by_target(target: Tensor, nodes: int) -> tuple[Tensor | None, Tensor]:
         order = target.argsort(stable=True)
     counts = torch.bincount(target, minlength=nodes)
     return order, torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-
-
-def _pointer(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
-
-
-def _threads(work: int) -> int:
-    return torch.get_num_threads() if work > _WORK_FOR_THREADS else 1
 
 
 def _check(failed: int) -> None:

@@ -15,7 +15,6 @@ from eqlib.kernels.gaunt_product._degrees import by_coefficient
 _LARGEST_SIZE = 121  # as in the C source, which keeps tiles on the stack
 _SOURCE = Path(__file__).with_name("contract.c")
 REAL = {torch.float32: "REAL=float", torch.float64: "REAL=double"}
-_WORK_FOR_THREADS = 1_000_000  # multiply-adds below which a second thread costs more than it saves
 
 Weights = tuple[Tensor | None, Tensor | None, Tensor | None]
 
@@ -43,9 +42,9 @@ def product(
     terms = _terms(tables[0], (x.shape[1], y.shape[1], size), x.dtype, odd)
     operands = [x.contiguous(), y.contiguous(), z, *factors(weights, x.dtype)]
     _library(x.dtype).product(
-        *map(pointer, operands),
+        *map(native.pointer, operands),
         *(x.shape[1], y.shape[1], size, rows, channels),
-        *(terms.pointer, threads_for(rows * terms.count)),
+        *(terms.pointer, native.count_threads(rows * terms.count)),
     )
     return z
 
@@ -64,9 +63,9 @@ def gradients(
     operands: list[Tensor | None] = [gz.contiguous(), x.contiguous(), y.contiguous(), gx, gy]
     operands += factors(weights, x.dtype)
     _library(x.dtype).gradients(
-        *map(pointer, operands),
+        *map(native.pointer, operands),
         *(nx, ny, nz, rows, channels),
-        *(to_x.pointer, to_y.pointer, threads_for(rows * (to_x.count + to_y.count))),
+        *(to_x.pointer, to_y.pointer, native.count_threads(rows * (to_x.count + to_y.count))),
     )
     return gx, gy
 
@@ -87,13 +86,13 @@ def weight_gradients(
         _terms(tables[0], (nz, nx, ny), x.dtype, odd),
         _terms(tables[0], (nx, ny, nz), x.dtype, odd),
     ]
-    threads = threads_for(rows * sum(term.count for term in terms))
+    threads = native.count_threads(rows * sum(term.count for term in terms))
     sums = torch.zeros(threads, sum(degrees), channels, dtype=torch.float64)
     operands: list[Tensor | None] = [gz.contiguous(), x.contiguous(), y.contiguous(), gx, gy]
     operands += factors(weights, x.dtype)
     offsets = (sum(degrees), degrees[0], degrees[0] + degrees[1])
     _library(x.dtype).weight_gradients(
-        *map(pointer, operands),
+        *map(native.pointer, operands),
         *(*sizes, rows, channels, *(term.pointer for term in terms), sums.data_ptr()),
         *(*(offset * channels for offset in offsets), threads),
     )
@@ -155,14 +154,6 @@ def _offsets(counts: Tensor) -> Tensor:
 def factors(weights: Weights, dtype: torch.dtype) -> list[Tensor | None]:
     """Return each weight repeated for the components of its degree."""
     return [None if weight is None else by_coefficient(weight.to(dtype)) for weight in weights]
-
-
-def pointer(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
-
-
-def threads_for(work: int) -> int:
-    return torch.get_num_threads() if work > _WORK_FOR_THREADS else 1
 
 
 @cache

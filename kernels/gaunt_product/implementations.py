@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from eqlib.kernels.choice import whynot_triton
+from eqlib.kernels.choice import whynot_cpu, whynot_triton
 from eqlib.kernels.gaunt_product.triton_configurations import chip_of, largest_degree
 from eqlib.kernels.gaunt_product.triton_tables import SPARSE_UP_TO
 
@@ -110,9 +110,7 @@ def whynot(
     if max(lmaxes) > LARGEST_DEGREE[name]:
         return f"its tables end at degree {LARGEST_DEGREE[name]}, not {max(lmaxes)}"
     if name in ("compiled", "separable"):
-        if device.type != "cpu":
-            return f"it runs on the CPU, not on {device.type}"
-        return str(_module(name).whynot(dtype))
+        return whynot_cpu(device) or str(_module(name).whynot(dtype))
     if name.startswith("triton"):
         if reason := whynot_triton(device):
             return reason

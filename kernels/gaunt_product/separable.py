@@ -11,7 +11,7 @@ from torch import Tensor
 
 from eqlib.kernels import native
 from eqlib.kernels.gaunt_product._degrees import lmax_of
-from eqlib.kernels.gaunt_product.compiled import REAL, Weights, factors, pointer, threads_for
+from eqlib.kernels.gaunt_product.compiled import REAL, Weights, factors
 
 _LARGEST_DEGREE = 20  # as in the C source, which keeps tiles on the stack
 _SOURCE = Path(__file__).with_name("separable.c")
@@ -68,8 +68,8 @@ def _call(
         raise ValueError(f"degrees {degrees}: expected at most {_LARGEST_DEGREE} and the table's")
     work = rows * pairs * stride**2
     getattr(_library(x.dtype), name)(
-        *map(pointer, operands),
-        *(*degrees, rows, channels, table.data_ptr(), pairs, stride, threads_for(work)),
+        *map(native.pointer, operands),
+        *(*degrees, rows, channels, table.data_ptr(), pairs, stride, native.count_threads(work)),
     )
 
 

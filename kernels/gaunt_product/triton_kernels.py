@@ -9,9 +9,8 @@ their coefficients once. With PARTS = 2 every factor is the sum of two TF32 numb
 
 import triton.language as tl
 
-from eqlib.kernels.gaunt_product.sparse.triton_kernels import jit, program_rows, program_start
-
-_MANTISSA: tl.constexpr = tl.constexpr(-8192)
+from eqlib.kernels.gaunt_product.sparse.triton_kernels import program_rows, program_start
+from eqlib.kernels.triton_common import jit, round_to_tf32
 
 
 @jit
@@ -28,23 +27,16 @@ def _layout(LMAX: tl.constexpr, PARITY: tl.constexpr, K: tl.constexpr):
 
 
 @jit
-def _round(value):
-    """Round float32 to the nearest number with the 10 mantissa bits of TF32."""
-    bits = value.to(tl.int32, bitcast=True)
-    return ((bits + 4096) & _MANTISSA).to(tl.float32, bitcast=True)
-
-
-@jit
 def _split(value, PARTS: tl.constexpr, DOT: tl.constexpr):
     """Return a factor of a matrix product as one number of type DOT or as a sum of two.
 
     Hardware cuts float32 off to TF32, which would bias the product: it is rounded here.
     """
     if PARTS == 2:
-        high = _round(value)
+        high = round_to_tf32(value)
         parts = (high, value - high)
     elif DOT == tl.float32:
-        parts = (_round(value),)
+        parts = (round_to_tf32(value),)
     else:
         parts = (value.to(DOT),)
     return parts

@@ -10,6 +10,7 @@ from eqlib.kernels.gaunt_product import triton_kernels as grid_kernels
 from eqlib.kernels.gaunt_product._degrees import lmax_of
 from eqlib.kernels.gaunt_product.sparse import triton_kernels as sparse_kernels
 from eqlib.kernels.gaunt_product.triton_coefficients import digest
+from eqlib.kernels.triton_common import runnable
 
 Weights = tuple[Tensor | None, Tensor | None, Tensor | None]
 
@@ -93,7 +94,7 @@ def _launch_sparse(
     constants["DIGEST"] = digest(*lmaxes, odd)
     shape, grid = _programs(forward[0], constants["BLOCK"])
     with torch.cuda.device_of(tensors[0]):
-        _runnable(kernel, tensors[0])[grid](*tensors, *weights, *shape, **constants, **options)
+        runnable(kernel, tensors[0])[grid](*tensors, *weights, *shape, **constants, **options)
 
 
 def _launch_grid(
@@ -109,7 +110,7 @@ def _launch_grid(
     shape, grid = _programs(forward[0], tile.rows)
     arguments = (*tensors, *weights, *tables[1:], *shape, shape[1])
     with torch.cuda.device_of(tensors[0]):
-        _runnable(kernel, tensors[0])[grid](*arguments, **constants, **options)
+        runnable(kernel, tensors[0])[grid](*arguments, **constants, **options)
 
 
 def _lmaxes(tensors: tuple[Tensor, Tensor, Tensor]) -> tuple[int, int, int]:
@@ -125,12 +126,3 @@ def _programs(x: Tensor, rows: int) -> tuple[tuple[int, int, int], tuple[int, in
     if (rows >> shift) * configurations.LARGEST_COEFFS * channels >= 2**31:
         raise ValueError(f"x has {channels} channels; expected fewer: split them")
     return (batch, channels, shift), configurations.programs(batch, channels, shift, rows)
-
-
-def _runnable(kernel: Any, x: Tensor) -> Any:
-    if x.device.type != "cuda" and sparse_kernels.COMPILED:
-        raise ValueError(
-            f"x is on {x.device}, and Triton kernels run on CUDA devices; move it there, or set "
-            "TRITON_INTERPRET=1 before the first import to run them, slowly, on the CPU"
-        )
-    return kernel

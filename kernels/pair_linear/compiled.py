@@ -12,7 +12,6 @@ from eqlib.kernels.pair_linear.arguments import Linear, Pairs, Reduction, Weight
 
 _SOURCE = Path(__file__).with_name("pairs.c")
 REAL = {torch.float32: "REAL=float", torch.float64: "REAL=double"}
-_WORK_FOR_THREADS = 1_000_000  # multiply-adds below which a second thread costs more than it saves
 _SLICES = 16
 """The most copies of the gradient by weights, and so of threads that share its work."""
 _ROWS_OF_SLICE = 4096
@@ -33,10 +32,9 @@ def whynot(dtype: torch.dtype) -> str:
 def reduce(arguments: Reduction) -> Tensor:
     """Return the sums of each member; ``op.py`` has the contract."""
     x, scale, pairs = arguments
-    parts = 3 if pairs.root is None else 5
-    y = x.new_empty(len(pairs.subgraph), parts * x.shape[1])
-    threads = count_threads(len(pairs.row) * x.shape[1])
-    problem = Problem(x.data_ptr(), None, None, pointer(scale), x.shape[1], 0, threads)
+    y = x.new_empty(len(pairs.subgraph), pairs.parts * x.shape[1])
+    threads = native.count_threads(len(pairs.row) * x.shape[1])
+    problem = Problem(x.data_ptr(), None, None, native.pointer(scale), x.shape[1], 0, threads)
     _library(x.dtype).reduce(problem, structure_of(pairs), y.data_ptr())
     return y
 
@@ -46,9 +44,9 @@ def linear(arguments: Linear) -> Tensor:
     x, weight, spread, scale, pairs = arguments
     _, inputs, outputs = weight.shape
     y = x.new_empty(len(x), outputs)
-    tensors = (pointer(part) for part in (x, weight, spread, scale))
+    tensors = (native.pointer(part) for part in (x, weight, spread, scale))
     work = len(x) * outputs * (inputs + 1) + len(pairs.row) * outputs
-    problem = Problem(*tensors, inputs, outputs, count_threads(work), pairs.parts)
+    problem = Problem(*tensors, inputs, outputs, native.count_threads(work), pairs.parts)
     _check(_library(x.dtype).linear(problem, structure_of(pairs), y.data_ptr()))
     return y
 
@@ -59,7 +57,7 @@ def weight_gradient(arguments: WeightGradient) -> Tensor:
     inputs, outputs = x.shape[1], grad.shape[1]
     slices = min(_SLICES, _COPIES // (2 * inputs * outputs), 1 + len(x) // _ROWS_OF_SLICE)
     copies = x.new_empty(max(slices, 1), 2, inputs, outputs)
-    threads = min(count_threads(len(x) * inputs * outputs), len(copies))
+    threads = min(native.count_threads(len(x) * inputs * outputs), len(copies))
     problem = Problem(x.data_ptr(), None, None, None, inputs, outputs, threads)
     structure = Structure(transpose.data_ptr(), rows=len(x))
     library = _library(x.dtype)
@@ -89,25 +87,7 @@ class Problem(ctypes.Structure):
 def structure_of(pairs: Pairs) -> Structure:
     """Return the pairs in C, which live as long as the tensors do."""
     counts = len(pairs.transpose), len(pairs.subgraph), len(pairs.starts) - 1
-    return Structure(*(pointer(part) for part in pairs), *counts)
-
-
-def pointer(tensor: Tensor | None) -> int | None:
-    """Return where a tensor begins, or None.
-
-    Args:
-        tensor: a tensor, which has to outlive the pointer.
-    """
-    return None if tensor is None else tensor.data_ptr()
-
-
-def count_threads(work: int) -> int:
-    """Return how many threads are worth it.
-
-    Args:
-        work: number of multiplications and additions.
-    """
-    return torch.get_num_threads() if work > _WORK_FOR_THREADS else 1
+    return Structure(*(native.pointer(part) for part in pairs), *counts)
 
 
 def _check(failed: int) -> None:

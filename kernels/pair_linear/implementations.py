@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from eqlib.kernels.choice import require_implementation, whynot_triton
+from eqlib.kernels.choice import require_implementation, whynot_cpu, whynot_triton
 from eqlib.kernels.pair_linear.arguments import Linear, Reduction, WeightGradient
 
 NAMES = ("naive", "blocked", "compiled", "triton")
@@ -53,9 +53,7 @@ def whynot(name: str, device: torch.device, dtype: torch.dtype) -> str:
     if name in ("naive", "blocked"):
         return ""
     if name == "compiled":
-        if device.type != "cpu":
-            return f"it runs on the CPU, not on {device.type}"
-        return str(_module(name).whynot(dtype))
+        return whynot_cpu(device) or str(_module(name).whynot(dtype))
     return whynot_triton(device)
 
 

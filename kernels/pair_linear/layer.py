@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from eqlib.kernels import native
 from eqlib.kernels.pair_linear import compiled
 from eqlib.kernels.pair_linear import layer_library as library
 from eqlib.kernels.pair_linear.arguments import Pairs, WeightGradient
@@ -278,7 +279,7 @@ def _layer(
         pointers[place] = weight.data_ptr()
     from_ = *settings.widths(transposed=False), int(settings.constant)
     channels = library.Channels(from_, tuple(settings.widths(transposed=True)), settings.rooted)
-    rows = map(compiled.pointer, features[1:])
+    rows = map(native.pointer, features[1:])
     return library.Layer(*rows, pointers, channels, settings.normalised, transposed)
 
 
@@ -305,7 +306,7 @@ def _make_structure(*tensors: Tensor | None) -> _Structure:
     kept = tuple(None if index is None else index.contiguous() for index in tensors)
     *others, starts = kept[len(Pairs._fields) :]
     count = len(pairs.subgraph) if starts is None else len(starts) - 1
-    pointers = map(compiled.pointer, (*others, starts))
+    pointers = map(native.pointer, (*others, starts))
     first = Pairs(*kept[: len(Pairs._fields)])  # type: ignore[arg-type]
     copies = tuple(mine for mine, given in zip(kept, tensors, strict=True) if mine is not given)
     return _Structure(compiled.structure_of(first), library.Nodes(*pointers, count), copies)
@@ -318,7 +319,7 @@ def _count_threads(settings: Settings) -> int:
     products = levels * settings.pairs.subgraph.shape[0] * c2 * s2 + pairs * c2 * s2
     products += nodes * (3 * c2 + c1) * (s2 + s1)
     products += subgraphs * (2 * c2 + c1 + c0) * (2 * s2 + s1 + s0)
-    return compiled.count_threads(products)
+    return native.count_threads(products)
 
 
 def _checked(features: Sequence[Tensor], settings: Settings, transposed: bool) -> Features:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from eqlib.kernels import native
+from eqlib.kernels.choice import whynot_cpu
 from eqlib.kernels.pair_linear import compiled
 
 SOURCE = Path(__file__).with_name("layer.c")
@@ -20,9 +21,9 @@ def whynot(device: torch.device, dtype: torch.dtype) -> str:
         device: that of the features.
         dtype: that of the features.
     """
-    if device.type != "cpu":
-        return f"it runs on the CPU, not on {device.type}"
-    return compiled.whynot(dtype) or native.whynot(SOURCE, compiled.REAL[dtype])
+    return (
+        whynot_cpu(device) or compiled.whynot(dtype) or native.whynot(SOURCE, compiled.REAL[dtype])
+    )
 
 
 class Channels(ctypes.Structure):

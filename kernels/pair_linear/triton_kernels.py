@@ -7,11 +7,9 @@ pairs, slots and addresses have 64 bits; offsets within weights have 32 bits.
 # mypy: disable-error-code="no-untyped-def, assignment"
 # ruff: noqa: N803 - compile-time arguments are in capitals
 
-import triton
 import triton.language as tl
 
-from eqlib.kernels.gaunt_product.sparse.triton_kernels import jit
-from eqlib.kernels.position_orientation_conv.triton_kernels import factor_of, matmul, split
+from eqlib.kernels.triton_common import factor_of, jit, matmul, split
 
 
 @jit
@@ -195,7 +193,3 @@ def _weight_kernel(
     place = parts + tl.program_id(0).to(tl.int64) * (2 * CHANNELS * OUTPUTS) + i * OUTPUTS + j
     tl.store(place, plain, mask=mask)
     tl.store(place + CHANNELS * OUTPUTS, turned, mask=mask)
-
-
-COMPILED = isinstance(_linear_kernel, triton.JITFunction)
-"""Whether kernels run on a GPU, as they do unless TRITON_INTERPRET was set at the first import."""

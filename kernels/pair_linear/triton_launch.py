@@ -8,6 +8,7 @@ from torch import Tensor
 from eqlib.kernels.pair_linear import triton_configurations as configurations
 from eqlib.kernels.pair_linear import triton_kernels as kernels
 from eqlib.kernels.pair_linear.arguments import Linear, Reduction, WeightGradient
+from eqlib.kernels.triton_common import runnable
 
 KERNELS = {
     "reduce": kernels._reduce_kernel,
@@ -46,7 +47,7 @@ def reduce_into(y: Tensor, arguments: Reduction) -> None:
     grid = (-(-members // constants["BM"]), -(-x.shape[1] // constants["BC"]))
     indices = (pairs.starts, pairs.pair_starts, pairs.subgraph, pairs.root, pairs.slot)
     with torch.cuda.device_of(x):
-        kernel = _runnable("reduce", x)
+        kernel = runnable(KERNELS["reduce"], x)
         kernel[grid](x, scale, *indices, y, members, **constants, **options)
 
 
@@ -59,7 +60,7 @@ def linear_into(y: Tensor, arguments: Linear) -> None:
     indices = (pairs.transpose, pairs.subgraph, pairs.row, pairs.column)
     shared = (pairs.root, pairs.slot_order, pairs.slot_starts)
     with torch.cuda.device_of(x):
-        kernel = _runnable("linear", x)
+        kernel = runnable(KERNELS["linear"], x)
         operands = (x, weight.mT.contiguous(), spread, scale, *indices, *shared, y, len(x))
         kernel[grid](*operands, **constants, **options)
 
@@ -82,7 +83,7 @@ def parts_into(parts: Tensor, arguments: WeightGradient) -> None:
     tiles = -(-len(x) // (constants["ROWS"] * len(parts)))
     grid = (len(parts), *_programs_across(arguments, constants))
     with torch.cuda.device_of(x):
-        kernel = _runnable("weight", x)
+        kernel = runnable(KERNELS["weight"], x)
         kernel[grid](x, grad, transpose, parts, len(x), tiles, **constants, **options)
 
 
@@ -94,12 +95,3 @@ def _weight_constants(arguments: WeightGradient) -> tuple[dict[str, Any], dict[s
 def _programs_across(arguments: WeightGradient, constants: dict[str, Any]) -> tuple[int, int]:
     channels, outputs = arguments.x.shape[1], arguments.grad.shape[1]
     return -(-channels // constants["BC"]), -(-outputs // constants["BS"])
-
-
-def _runnable(name: str, x: Tensor) -> Any:
-    if x.device.type != "cuda" and kernels.COMPILED:
-        raise ValueError(
-            f"x is on {x.device}, and Triton kernels run on CUDA devices; move it there, or set "
-            "TRITON_INTERPRET=1 before the first import to run them, slowly, on the CPU"
-        )
-    return KERNELS[name]

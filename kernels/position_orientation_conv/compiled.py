@@ -19,7 +19,6 @@ from eqlib.kernels.position_orientation_conv.attributes import count_attributes,
 
 _SOURCE = Path(__file__).with_name("convolution.c")
 _MACROS = {torch.float32: ("REAL=float", "BITS=32"), torch.float64: ("REAL=double", "BITS=64")}
-_WORK_FOR_THREADS = 1_000_000  # multiply-adds below which a second thread costs more than it saves
 _SLICES = 8
 """The most copies of y or of the gradient by x, where threads are more than orientations."""
 
@@ -54,7 +53,7 @@ def differentiate(
         x.new_zeros(count, *like.shape) if wanted else None
         for count, like, wanted in zip(copies, _real(arguments, x), wants, strict=True)
     ]
-    gradients = _Gradients(*(None if part is None else part.data_ptr() for part in found))
+    gradients = _Gradients(*map(native.pointer, found))
     structures = problem, division.structure, grad_y.data_ptr(), gradients
     _check(_library(dtype).differentiate(*structures))
     by_x, *others = (x.new_empty(0) if part is None else _total(part) for part in found)
@@ -136,7 +135,7 @@ def _real(a: Arguments, x: Tensor) -> tuple[Tensor, ...]:
 def _threads(arguments: Arguments) -> int:
     rows = len(arguments.source) * arguments.x.shape[1]
     work = rows * (arguments.w1.numel() + arguments.w2.numel() + arguments.w3.numel())
-    return torch.get_num_threads() if work > _WORK_FOR_THREADS else 1
+    return native.count_threads(work)
 
 
 def _total(copies: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from eqlib.kernels.choice import require_implementation, whynot_triton
+from eqlib.kernels.choice import require_implementation, whynot_cpu, whynot_triton
 from eqlib.kernels.position_orientation_conv.arguments import Arguments
 from eqlib.kernels.position_orientation_conv.attributes import count_monomials
 
@@ -62,8 +62,8 @@ def whynot(name: str, arguments: Arguments) -> str:
     device = arguments.x.device
     if name in ("naive", "blocked"):
         return ""
-    if name == "compiled" and device.type != "cpu":
-        return f"it runs on the CPU, not on {device.type}"
+    if name == "compiled" and (reason := whynot_cpu(device)):
+        return reason
     if name == "triton" and (reason := whynot_triton(device)):
         return reason
     return str(_module(name).whynot(arguments))

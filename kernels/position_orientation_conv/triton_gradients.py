@@ -10,16 +10,12 @@ additions that depends on shapes alone.
 
 import triton.language as tl
 
-from eqlib.kernels.gaunt_product.sparse.triton_kernels import jit
 from eqlib.kernels.position_orientation_conv.triton_kernels import (
     basis_of,
-    factor_of,
     features_of,
     linear,
-    matmul,
     share,
     slope,
-    split,
 )
 from eqlib.kernels.position_orientation_conv.triton_rows import (
     attributes_of,
@@ -27,6 +23,7 @@ from eqlib.kernels.position_orientation_conv.triton_rows import (
     split_rows,
     store_by_row,
 )
+from eqlib.kernels.triton_common import factor_of, jit, matmul, split
 
 
 @jit

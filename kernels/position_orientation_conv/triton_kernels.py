@@ -11,52 +11,14 @@ of two TF32 numbers, and three products of these make one.
 # mypy: disable-error-code="no-untyped-def, assignment"
 # ruff: noqa: N803 - compile-time arguments are in capitals
 
-import triton
 import triton.language as tl
 
-from eqlib.kernels.gaunt_product.sparse.triton_kernels import jit
 from eqlib.kernels.position_orientation_conv.triton_rows import (
     attributes_of,
     inputs_of,
     split_rows,
 )
-
-_MANTISSA: tl.constexpr = tl.constexpr(-8192)
-
-
-@jit
-def _round(value):
-    """Round float32 to the nearest number with the 10 mantissa bits of TF32."""
-    bits = value.to(tl.int32, bitcast=True)
-    return ((bits + 4096) & _MANTISSA).to(tl.float32, bitcast=True)
-
-
-@jit
-def split(value, PRECISION: tl.constexpr):
-    """Return a factor of a matrix product as one number or, for three products, as a sum of two.
-
-    Hardware cuts float32 off to TF32, which would bias the product: it is rounded here.
-    """
-    if PRECISION == "ieee":
-        parts = (value,)
-    elif PRECISION == "tf32":
-        # A GPU's NaN has all bits set and would round to zero. Of two parts the second is NaN.
-        parts = (tl.where(value == value, _round(value), value),)
-    else:
-        high = _round(value)
-        parts = (high, value - high)
-    return parts
-
-
-@jit
-def matmul(left, right, total, PRECISION: tl.constexpr, ACC: tl.constexpr):
-    """Add a product of factors, each in one part or in two, to a total."""
-    HOW: tl.constexpr = "ieee" if PRECISION == "ieee" else "tf32"
-    if len(left) == 2:
-        total = tl.dot(left[1], right[0], total, input_precision=HOW, out_dtype=ACC)
-    if len(right) == 2:
-        total = tl.dot(left[0], right[1], total, input_precision=HOW, out_dtype=ACC)
-    return tl.dot(left[0], right[0], total, input_precision=HOW, out_dtype=ACC)
+from eqlib.kernels.triton_common import factor_of, jit, matmul, split
 
 
 @jit
@@ -69,24 +31,6 @@ def share(t):
 def slope(t):
     """Return the derivative of GELU."""
     return share(t) + 0.3989422804014327 * t * tl.exp(-0.5 * t * t)
-
-
-@jit
-def factor_of(
-    weight, first, begin, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, N: tl.constexpr,
-    K: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Return N rows and K columns of a matrix (HEIGHT, WIDTH), transposed, with zeros beyond.
-
-    A matrix product takes its second factor from memory that is contiguous along the summed axis.
-    """
-    i = first + tl.arange(0, N)[:, None]
-    j = begin + tl.arange(0, K)[None, :]
-    if HEIGHT % N == 0 and WIDTH % K == 0:
-        tile = tl.load(weight + i * WIDTH + j)
-    else:
-        tile = tl.load(weight + i * WIDTH + j, mask=(i < HEIGHT) & (j < WIDTH), other=0.0)
-    return split(tl.trans(tile), PRECISION)
 
 
 @jit
@@ -240,7 +184,3 @@ def _convolve_kernel(
         y, total, first, last, first_orientation, channel,
         TOGETHER, ORIENTATIONS, CHANNELS, BC, TOTALS,
     )  # fmt: skip
-
-
-COMPILED = isinstance(_convolve_kernel, triton.JITFunction)
-"""Whether kernels run on a GPU, as they do unless TRITON_INTERPRET was set at the first import."""

@@ -11,6 +11,7 @@ from eqlib.kernels.position_orientation_conv import attributes, duals, triton_gr
 from eqlib.kernels.position_orientation_conv import triton_configurations as configurations
 from eqlib.kernels.position_orientation_conv import triton_kernels as kernels
 from eqlib.kernels.position_orientation_conv.arguments import Arguments
+from eqlib.kernels.triton_common import runnable
 
 STAGED_BYTES = 2**25
 """Of the basis and its gradient, for the rows that are worked on at a time."""
@@ -83,7 +84,7 @@ def convolve_into(y: Tensor, arguments: Arguments, x: Tensor, reverse: bool) -> 
     tensors = (x, y, *arguments[1:14], *_or_none(arguments[14:16]))
     constants = constants | {"REVERSED": reverse}
     with torch.cuda.device_of(x):
-        kernel = _runnable(KERNELS["convolve"], x)
+        kernel = runnable(KERNELS["convolve"], x)
         kernel[grid](*tensors, len(y), group, **constants, **options)
 
 
@@ -149,7 +150,7 @@ def _launch_on_rows(kernel: str, operands: dict[str, Any], shape: configurations
     given = {name: operands[name] for name in function.arg_names if name in operands}
     grid = (programs, *_programs_across(kernel, shape, configurations.tile(*how)))
     with torch.cuda.device_of(x):
-        _runnable(function, x)[grid](**given, **constants, **options)
+        runnable(function, x)[grid](**given, **constants, **options)
 
 
 def _programs_across(
@@ -203,12 +204,3 @@ def _by_geometry(
 
 def _or_none(tensors: Sequence[Tensor]) -> list[Tensor | None]:
     return [tensor if len(tensor) else None for tensor in tensors]
-
-
-def _runnable(kernel: Any, x: Tensor) -> Any:
-    if x.device.type != "cuda" and kernels.COMPILED:
-        raise ValueError(
-            f"x is on {x.device}, and Triton kernels run on CUDA devices; move it there, or set "
-            "TRITON_INTERPRET=1 before the first import to run them, slowly, on the CPU"
-        )
-    return kernel

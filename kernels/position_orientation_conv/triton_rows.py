@@ -6,19 +6,12 @@ tile of rows, and within the weights, have 32 bits.
 # mypy: disable-error-code="no-untyped-def, assignment, misc, var-annotated"
 # ruff: noqa: N803 - compile-time arguments are in capitals
 
-from inspect import unwrap
-
-import triton
 import triton.language as tl
 
-from eqlib.kernels.gaunt_product.sparse.triton_kernels import jit
+from eqlib.kernels.triton_common import constant, jit
 
 
-def _constant(function):
-    return triton.constexpr_function(unwrap(function))
-
-
-@_constant
+@constant
 def _steps(count, degree):
     """Return for every monomial that of one factor less, or -1, and the attribute it lacks."""
     # Imported here: Triton refuses functions of other modules that it finds by global names.

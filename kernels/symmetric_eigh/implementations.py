@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from eqlib.kernels.choice import require_implementation, whynot_triton
+from eqlib.kernels.choice import require_implementation, whynot_cpu, whynot_triton
 
 NAMES = ("naive", "blocked", "compiled", "triton")
 _FILES = {"naive": "naive", "blocked": "blocked", "compiled": "compiled", "triton": "triton_launch"}
@@ -58,9 +58,7 @@ def whynot(name: str, device: torch.device, dtype: torch.dtype, dimension: int =
     if dimension not in _CLOSED_FORM:
         return f"it is for matrices of 2 or 3 rows, not {dimension}"
     if name == "compiled":
-        if device.type != "cpu":
-            return f"it runs on the CPU, not on {device.type}"
-        return str(_module(name).whynot(dtype))
+        return whynot_cpu(device) or str(_module(name).whynot(dtype))
     return whynot_triton(device) if name == "triton" else ""
 
 

@@ -6,15 +6,9 @@ those of ``blocked.py``. Addresses have 64 bits.
 # mypy: disable-error-code="no-untyped-def, assignment"
 # ruff: noqa: N803, SIM108 - compile-time arguments are in capitals, and Triton wants statements
 
-from inspect import unwrap
-
-import triton
 import triton.language as tl
 
-
-def jit(function):
-    """Do what triton.jit does, also where an import hook has wrapped the function to check it."""
-    return triton.jit(unwrap(function))
+from eqlib.kernels.triton_common import jit
 
 
 @jit
@@ -297,7 +291,3 @@ def _differentiate3_kernel(
             _store(gradient, row, ok, 3 * i + j, 9, entry)
             if i != j:
                 _store(gradient, row, ok, 3 * j + i, 9, entry)
-
-
-COMPILED = isinstance(_decompose3_kernel, triton.JITFunction)
-"""Whether the kernels are compiled: not where TRITON_INTERPRET=1 was set when this was imported."""

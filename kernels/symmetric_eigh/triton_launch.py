@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from eqlib.kernels.symmetric_eigh import triton_kernels as kernels
+from eqlib.kernels.triton_common import runnable
 
 BLOCK = 128
 OPTIONS = {"num_warps": 4}
@@ -59,12 +60,9 @@ def differentiate_constants(guard: float) -> dict[str, Any]:
 
 
 def _launch(kernel: Any, tensors: tuple[Tensor, ...], constants: dict[str, Any]) -> None:
-    device, count = tensors[0].device, len(tensors[0])
-    if device.type != "cuda" and kernels.COMPILED:
-        raise ValueError(
-            f"matrices are on {device}, and Triton kernels run on CUDA devices; move them there, "
-            "or set TRITON_INTERPRET=1 before the first import to run them, slowly, on the CPU"
-        )
+    count = len(tensors[0])
     programs = -(-count // BLOCK)
     with torch.cuda.device_of(tensors[0]):
-        kernel[(programs,)](*tensors, count, **constants, **OPTIONS)
+        runnable(kernel, tensors[0], "matrices")[(programs,)](
+            *tensors, count, **constants, **OPTIONS
+        )

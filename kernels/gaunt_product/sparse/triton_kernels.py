@@ -11,25 +11,12 @@ a 64-bit address; the offsets within its tile have 32 bits.
 # mypy: disable-error-code="no-untyped-def, assignment"
 # ruff: noqa: N803 - compile-time arguments are in capitals
 
-from functools import partial
-from inspect import unwrap
-
-import triton
 import triton.language as tl
 
-
-def _constant(function):
-    return triton.constexpr_function(unwrap(function))
+from eqlib.kernels.triton_common import constant, jit
 
 
-def jit(function=None, **options):
-    """Do what triton.jit does, also where an import hook has wrapped the function to check it."""
-    if function is None:
-        return partial(jit, **options)
-    return triton.jit(unwrap(function), **options)
-
-
-@_constant
+@constant
 def _left(lmax1, lmax2, lmax3, odd, output):
     """Return the left components that an output meets."""
     # Imported here: Triton refuses functions of other modules that it finds by global names.
@@ -38,7 +25,7 @@ def _left(lmax1, lmax2, lmax3, odd, output):
     return tuple(left for left, _ in terms(lmax1, lmax2, lmax3, odd)[output])
 
 
-@_constant
+@constant
 def _right(lmax1, lmax2, lmax3, odd, output, group):
     """Return the right components, with coefficients, that an output and a left component meet."""
     from eqlib.kernels.gaunt_product.triton_coefficients import terms
@@ -160,7 +147,3 @@ def _sparse_gradients_kernel(
     third = _read(gz, w3, rows, channels, L3, ACC)
     _contract(second, third, gx, w1, rows, channels, L2, L3, L1, ODD, ACC)
     _contract(third, first, gy, w2, rows, channels, L3, L1, L2, ODD, ACC)
-
-
-COMPILED = isinstance(_sparse_product_kernel, triton.JITFunction)
-"""Whether the kernels are compiled: not where TRITON_INTERPRET=1 was set when this was imported."""
