@@ -33,6 +33,7 @@ def without_rounding(text: str) -> str:
         ("docs/frames.md", 5),
         ("docs/gaunt.md", 5),
         ("docs/geometry.md", 5),
+        ("docs/graphs.md", 3),
         ("docs/harmonics.md", 5),
         ("docs/permutations.md", 5),
         ("docs/piecewise.md", 5),
@@ -41,6 +42,7 @@ def without_rounding(text: str) -> str:
         ("docs/steerable.md", 3),
         ("docs/subgraph.md", 13),
         ("docs/symmetry.md", 3),
+        ("docs/training.md", 1),
     ],
 )
 def test_examples_are_found(page, examples):

@@ -7,6 +7,7 @@ on the same folds.
 
 import json
 import math
+import shlex
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eqlib.models.training.reports import markdown_table
+from eqlib.models.training.reports import markdown_table, read_reports, summarise
 from eqlib.options import make_parser, parse_arguments
 from eqlib.usage import UsageError
 
@@ -24,14 +25,19 @@ RULES = {
     "best_epoch_accuracy": "best epoch",
 }
 """The figures of a fold, and how tables call them."""
+_IN_COLUMNS = ("--data.dataset", "--data.folds", "--data.protocol")
+"""Settings that have a column of their own."""
 
 
 class Result(NamedTuple):
-    """What the seeds of one network on one data set come to."""
+    """What runs that differ in their seed alone come to."""
 
     dataset: str
     name: str
-    """Model and preset."""
+    """Model and preset, and the options of network and training that override the preset."""
+    protocol: str
+    division: str
+    """Where the folds come from."""
     seeds: list[int]
     folds: dict[str, dict[int, float]]
     """By rule and fold, the mean over the seeds."""
@@ -46,64 +52,77 @@ class Result(NamedTuple):
 
 
 def read_results(paths: Iterable[Path]) -> list[Result]:
-    """Read reports, those of one network, preset and data set together.
+    """Read reports, those together that differ in their seed alone.
+
+    Runs with other options, folds or protocols are results of their own.
 
     Args:
-        paths: JSON files, or folders of them. Reports of runs without folds are left out.
+        paths: JSON files, or folders with some at any depth. What is no report of a
+            cross-validation is left out.
 
     Raises:
-        UsageError: there is no report of a cross-validation, or two have one seed.
+        UsageError: there is no report of a cross-validation, one is damaged, or two differ in
+            neither setting nor seed.
     """
-    files = [file for path in paths for file in (sorted(path.glob("*.json")) or [path])]
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for file in files:
-        report = json.loads(file.read_text())
-        if isinstance(report, dict) and "nested_accuracy_mean" in report.get("test", {}):
-            key = report["dataset"], f"{report['model']}, {report['preset']}"
-            groups.setdefault(key, []).append(report)
+    files: dict[Path, None] = {}
+    for path in paths:
+        found = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+        files |= {file.resolve(): None for file in found}
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for report in read_reports([file for file in files if _is_cross_validation(file)]):
+        groups.setdefault(_setting(report), []).append(report)
     if not groups:
-        raise UsageError(f"{', '.join(map(str, files))}: no report of a cross-validation")
-    return [_result(*key, reports) for key, reports in groups.items()]
+        raise UsageError(
+            f"{', '.join(map(str, paths))}: no report of a cross-validation; expected one that "
+            "`eqlib train graphs --folds K` wrote"
+        )
+    return [_result(setting, reports) for setting, reports in groups.items()]
 
 
 def result_table(results: Sequence[Result]) -> str:
-    """Return one row for each network: accuracy by each rule, and what it costs.
+    """Return one row for each setting: accuracy by each rule, and what it costs.
 
     Where the protocol is nested, all figures are of networks trained on nine tenths of the training
-    graphs of a fold.
+    graphs of a fold. Activations are those of the largest training step of any seed, in megabytes
+    of 10^6 bytes; minutes are the mean over the seeds.
     """
-    columns = ["data set", "network", "protocol", "seeds", *RULES.values(), "majority"]
+    columns = ["data set", "network", "protocol", "folds", "seeds", *RULES.values(), "majority"]
     columns += ["parameters", "activations, MB", "minutes a seed"]
     rows = []
     for result in results:
         first = result.reports[0]
+        kept = max(report["activation_bytes"] for report in result.reports)
         seconds = statistics.fmean(report["seconds"] for report in result.reports)
         rows.append(
             [
                 result.dataset,
                 result.name,
-                first["config"]["data"]["protocol"],
+                result.protocol,
+                f"{len(first['folds'])} of {result.division}",
                 str(len(result.seeds)),
                 *(result.figure(rule) for rule in RULES),
                 f"{100 * first['data']['majority']:.1f}",
                 f"{first['parameters']:,}",
-                f"{first['activation_bytes'] / 1e6:.1f}",
-                f"{seconds / 60:.0f}",
+                f"{kept / 1e6:.1f}",
+                f"{seconds / 60:.1f}",
             ]
         )
     return markdown_table(columns, rows)
 
 
 def difference_table(results: Sequence[Result], rule: str = "nested_accuracy") -> str:
-    """Return one row for each two networks on a data set: their difference on the same folds."""
+    """Return one row for each two networks: their difference on the same folds.
+
+    Empty where no two can be compared.
+    """
     rows = []
     for first, second in combinations(results, 2):
-        if first.dataset == second.dataset:
+        if _are_comparable(first, second, rule):
             cells = differences(first.folds.get(rule, {}), second.folds.get(rule, {}))
             if cells:
                 rows.append([first.dataset, f"{first.name} - {second.name}", *cells])
     columns = ["data set", f"difference, {RULES[rule]}", "points", "better, equal, worse folds"]
-    return markdown_table(columns, rows)
+    return markdown_table(columns, rows) if rows else ""
 
 
 def differences(first: dict[int, float], second: dict[int, float]) -> list[str]:
@@ -122,26 +141,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser(
         "python -m eqlib.models.graphs.compare",
         "PATH [PATH ...]",
-        "Print tables of the reports of cross-validations.",
+        "Print tables of the reports of cross-validations: each setting over its seeds, and the\n"
+        "differences of networks fold by fold.",
     )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="JSON reports, or folders")
+    text = "JSON reports, or folders with some at any depth, such as those of runs"
+    parser.add_argument("paths", nargs="+", metavar="PATH", help=text)
     try:
         given = parse_arguments(parser, sys.argv[1:] if arguments is None else list(arguments))
-        results = read_results(map(Path, given.paths))
+        results = read_results([Path(path) for path in given.paths])
     except (OSError, ValueError) as error:
         print(f"compare: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     print(result_table(results))
     for rule in RULES:
-        if rule != "best_epoch_accuracy":
-            print(f"\n{difference_table(results, rule)}")
+        if rule != "best_epoch_accuracy" and (table := difference_table(results, rule)):
+            print(f"\n{table}")
     return 0
 
 
-def _result(dataset: str, name: str, reports: list[dict[str, Any]]) -> Result:
-    seeds = [report["seed"] for report in reports]
-    if len(set(seeds)) < len(seeds):
-        raise UsageError(f"{dataset}, {name}: two reports have the same seed, of {seeds}")
+def _is_cross_validation(file: Path) -> bool:
+    """Whether a file holds, or may hold, a report of a cross-validation on graphs."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return True  # `read_reports` says what is wrong with it
+    is_report = isinstance(content, dict) and {"folds", "data"} <= content.keys()
+    return is_report and "majority" in content["data"]
+
+
+def _setting(report: dict[str, Any]) -> tuple[str, ...]:
+    """What the runs of one result share: task, data set, model, preset, options and folds."""
+    (summary,) = summarise([report])
+    # A division of our own is followed by the folder of the data, which does not change it.
+    division = report["data"]["folds"].partition(":")[0]
+    return (*summary[:5], division)
+
+
+def _are_comparable(first: Result, second: Result, rule: str) -> bool:
+    """Whether two results are of different networks, on the same folds and by the same rule."""
+    if (first.dataset, first.division) != (second.dataset, second.division):
+        return False
+    alike = (first.protocol == "nested") == (second.protocol == "nested")
+    return first.name != second.name and (alike or rule == "nested_accuracy")
+
+
+def _result(setting: tuple[str, ...], reports: list[dict[str, Any]]) -> Result:
+    _, dataset, model, preset, settings, division = setting
+    summarise(reports)  # raises where two have one seed
+    words = shlex.split(settings)
+    pairs = zip(words[::2], words[1::2], strict=True)
+    changed = [word for pair in pairs if pair[0] not in _IN_COLUMNS for word in pair]
     folds: dict[str, dict[int, float]] = {}
     for rule in RULES:
         entries = [entry for report in reports for entry in report["folds"] if rule in entry]
@@ -150,7 +199,15 @@ def _result(dataset: str, name: str, reports: list[dict[str, Any]]) -> Result:
             fold: statistics.fmean(entry[rule] for entry in entries if entry["fold"] == fold)
             for fold in numbers
         }
-    return Result(dataset, name, sorted(seeds), folds, reports)
+    return Result(
+        dataset=dataset,
+        name=" ".join([f"{model}, {preset}", *changed]),
+        protocol=reports[0]["config"]["data"]["protocol"],
+        division=division,
+        seeds=sorted(report["seed"] for report in reports),
+        folds=folds,
+        reports=reports,
+    )
 
 
 if __name__ == "__main__":

@@ -101,7 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     names = ", ".join(COLLECTIONS)
     parser.add_argument("--dataset", nargs="+", default=list(COLLECTIONS), help=names)
-    parser.add_argument("--data-dir", metavar="DIR", help="folder of the data")
+    text = "folder of the data (default: graphs in the user's cache folder)"
+    parser.add_argument("--data-dir", metavar="DIR", help=text)
     parser.add_argument("--out", metavar="FILE", help="JSON file to write")
     try:
         given = parse_arguments(parser, sys.argv[1:] if arguments is None else list(arguments))

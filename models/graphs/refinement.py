@@ -1,7 +1,7 @@
-"""Count the pairs of graphs that SPEN cannot tell apart, whatever its weights and its width.
+"""Count the pairs of graphs that a network cannot tell apart, whatever its weights and its width.
 
-``python -m eqlib.models.graphs.refinement --dataset sr25 exp --model spen spen_2hop`` prints one
-row for each set of pairs. No network is trained: colours are refined as a layer mixes features.
+``python -m eqlib.models.graphs.refinement --dataset sr25 exp --model gin ppgn spen`` prints one row
+for each set of pairs. No network is trained: colours are refined as a layer mixes features.
 """
 
 import json
@@ -16,8 +16,9 @@ from torch import Tensor
 
 from eqlib.models.graphs.brec.pairs import CATEGORIES, RawPairs, read_brec
 from eqlib.models.graphs.data import SOURCES, Graphs, load
+from eqlib.models.graphs.networks import GIN, PPGN, SPEN
+from eqlib.models.graphs.networks.base import GraphNetwork
 from eqlib.models.graphs.networks.plans import make_plan
-from eqlib.models.graphs.networks.spen import SPEN
 from eqlib.models.graphs.variants import VARIANTS
 from eqlib.models.training.reports import markdown_table
 from eqlib.models.training.storage import write_durably
@@ -26,36 +27,52 @@ from eqlib.subgraph import SubgraphPlan, pair_features, polynomial_features
 from eqlib.subgraph.levels import off_diagonal
 from eqlib.usage import UsageError, unknown
 
-MODELS = tuple(name for name, variant in VARIANTS.items() if variant.network is SPEN)
+MODELS = tuple(name for name, variant in VARIANTS.items() if variant.network in (GIN, PPGN, SPEN))
 DATASETS = (*SOURCES, "brec")
 _SEED = 20220815  # of the factors in hashes
 
 
 def graph_colours(
-    network: SPEN, batch: dict[str, Tensor], num_graphs: int
+    network: GraphNetwork, batch: dict[str, Tensor], num_graphs: int
 ) -> Int[Tensor, "graphs"]:
     r"""Colours of graphs that networks like this one have to map alike, if they are equal.
 
-    Colours stand for features of any width. A pair of nodes is coloured anew by
+    Colours stand for features of any width. They are refined as the network mixes features, until
+    they do not split any more: those of nodes in GIN, by 1-WL, those of pairs of nodes in PPGN, by
+    the folklore form of 2-WL, which is as strong as 3-WL,
+
+    .. math:: c_i \leftarrow \bigl(c_i, \{\!\{c_j : j \to i\}\!\}\bigr), \qquad
+        c_{ij} \leftarrow \bigl(c_{ij}, \{\!\{(c_{ik}, c_{kj}) : k\}\!\}\bigr),
+
+    and in SPEN those of pairs by
 
     .. math:: c_{ij} \leftarrow \Bigl(c_{ij}, c_{ji}, c_{ii}, c_{jj}, c_i, c_j,
         \sum_{e \ni i, j} \lambda(e, i, j)\Bigr)
 
     where :math:`\lambda` has, for each basis map, the multiset of what that map adds up in the
     subgraph e: the colours of a row or column, of the diagonal, of all pairs, of all nodes, and,
-    with roots, those of pairs with the root. Nodes are coloured likewise, and graphs by the
-    multiset of the colours of their subgraphs, until colours do not split any more.
+    with roots, those of pairs with the root. Its nodes are coloured likewise, and graphs by the
+    multiset of the colours of their nodes, pairs or subgraphs.
 
     Args:
-        network: tells the subgraphs, whether they have roots, and the polynomials.
+        network: its class; of SPEN also the subgraphs, the roots and the polynomials.
         batch: the graphs.
         num_graphs: their number.
+
+    Raises:
+        TypeError: the network is none of these.
 
     Note:
         Multisets are compared by sums of 64-bit hashes. Equal ones have equal sums, so graphs of
         different colours differ; that different sums agree by chance is next to impossible. Sums
-        are told apart by the size of the subgraph, which stands for any division by it.
+        in SPEN are told apart by the size of the subgraph, which stands for any division by it.
     """
+    if isinstance(network, GIN):
+        return _refine_nodes(batch, num_graphs)
+    if isinstance(network, PPGN):
+        return _refine_pairs(batch, num_graphs)
+    if not isinstance(network, SPEN):
+        raise TypeError(f"network is of type {type(network).__name__}; expected GIN, PPGN or SPEN")
     plan = make_plan(network.plan_options, batch["edge_index"], batch["batch"], num_graphs)
     pairs, nodes = _first_colours(network, batch, plan)
     layer = _Layer(plan, network.plan_options.marks)
@@ -79,6 +96,43 @@ def count_left(colours: Tensor, paired: bool) -> tuple[int, int]:
     return int((counts * (counts - 1) // 2).sum()), len(colours) * (len(colours) - 1) // 2
 
 
+def _refine_nodes(batch: dict[str, Tensor], num_graphs: int) -> Tensor:
+    """Colours of graphs by 1-WL."""
+    source, target = batch["edge_index"]
+    nodes, kinds = _hash(batch["x"]), -1
+    while (found := len(nodes.unique())) != kinds:
+        kinds = found
+        nodes = _hash(nodes, _total(nodes[source], target, len(nodes)))
+    return _total(_hash(nodes), batch["batch"], num_graphs)
+
+
+def _refine_pairs(batch: dict[str, Tensor], num_graphs: int) -> Tensor:
+    """Colours of graphs by the folklore form of 2-WL."""
+    whole = SPEN(1, policy="whole")
+    plan = make_plan(whole.plan_options, batch["edge_index"], batch["batch"], num_graphs)
+    entries = _first_colours(whole, batch, plan)[0][plan.slot]
+    graphs = torch.zeros(num_graphs, dtype=torch.int64)
+    for size in plan.sizes.unique().tolist():
+        # Those of one size are refined together; graphs of two sizes differ anyway.
+        chosen = plan.sizes == size
+        matrices = entries[chosen[plan.subgraph[plan.row]]].view(-1, size, size)
+        graphs[plan.graph[chosen]] = _hash(_refine_matrices(matrices)).sum((1, 2))
+    return graphs
+
+
+def _refine_matrices(colours: Int[Tensor, "graphs n n"]) -> Int[Tensor, "graphs n n"]:
+    """Colours of pairs that the folklore form of 2-WL does not split any more."""
+    kinds = -1
+    while (found := len(colours.unique())) != kinds:
+        kinds = found
+        sums = torch.zeros_like(colours)
+        for k in range(colours.shape[1]):
+            ends = colours[:, :, k, None], colours[:, k, None, :]
+            sums += _hash(*torch.broadcast_tensors(*ends))
+        colours = _hash(colours, sums)
+    return colours
+
+
 class _Layer:
     """A layer with multisets in place of sums and colours in place of features.
 
@@ -88,12 +142,12 @@ class _Layer:
     """
 
     def __init__(self, plan: SubgraphPlan, rooted: bool) -> None:
-        self.plan, self.rooted = plan, rooted
+        self.plan, self.root = plan, plan.root if rooted else None
         self.size = plan.sizes[plan.subgraph]
-        if rooted:
+        if self.root is not None:
             first, begin = plan.starts[plan.subgraph], plan.pair_starts[plan.subgraph]
             place = torch.arange(plan.num_members) - first
-            root = plan.root[plan.subgraph] - first
+            root = self.root[plan.subgraph] - first
             self.is_root = place == root
             self.to_root, self.from_root = (
                 begin + place * self.size + root,
@@ -113,7 +167,7 @@ class _Layer:
         diagonal[plan.node] = pairs[plan.slot[plan.diagonal]]
         ends = [values[end] for values in (diagonal, nodes) for end in plan.pair_index]
         known = _mixed(members, 0)
-        if self.rooted:
+        if self.root is not None:
             known = known + _mixed(members, 1) * self.is_root
         known = _total(known, plan.node, plan.num_nodes)
         other = off_diagonal(plan, local=False).long()
@@ -134,16 +188,16 @@ class _Layer:
         vectors = [diagonal, rows, columns, own]
         scalars = [_total(part, plan.subgraph, count) for part in (diagonal, rows, own)]
         scalars.append(_hash(plan.sizes))
-        if self.rooted:
+        if self.root is not None:
             vectors += [_hash(local[self.to_root]), _hash(local[self.from_root])]
-            scalars += [part[plan.root] for part in (diagonal, rows, columns, own)]
+            scalars += [part[self.root] for part in (diagonal, rows, columns, own)]
         return vectors, scalars
 
     def _spread(self, members: list[Tensor]) -> Tensor:
         """The sum over subgraphs of what each basis map gives to their pairs."""
         plan = self.plan
         found = _mixed(members, 2)[plan.row] + _mixed(members, 3)[plan.column]
-        if self.rooted:
+        if self.root is not None:
             at_row, at_column = self.is_root[plan.row], self.is_root[plan.column]
             found = found + _mixed(members, 4)[plan.row] * at_column
             found = found + _mixed(members, 5)[plan.column] * at_row
@@ -198,13 +252,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser(
         "python -m eqlib.models.graphs.refinement",
         "[--dataset NAME ...] [--model MODEL ...] [options]",
-        "Count the pairs of graphs that SPEN cannot tell apart, whatever its weights.",
+        "Count the pairs of graphs that a network cannot tell apart, whatever its weights: by\n"
+        "1-WL for gin, by 3-WL for ppgn, by refinement of subgraphs for the variants of spen.",
     )
     names = ", ".join(DATASETS)
     parser.add_argument("--dataset", nargs="+", default=["sr25", "brec"], help=names)
     parser.add_argument("--model", nargs="+", default=list(MODELS), help=", ".join(MODELS))
     parser.add_argument("--out", metavar="FILE", help="JSON file of the counts")
-    parser.add_argument("--data-dir", metavar="DIR", help="folder of the data")
+    text = "folder of the data (default: graphs in the user's cache folder)"
+    parser.add_argument("--data-dir", metavar="DIR", help=text)
     try:
         given = parse_arguments(parser, sys.argv[1:] if arguments is None else list(arguments))
         for kind, wanted, known in (
@@ -233,7 +289,6 @@ def _rows(name: str, models: Sequence[str], folder: Path | None) -> list[dict[st
     for model in models:
         types = int(graphs.x.max()) + 1
         network = VARIANTS[model].make(0, width=1, layers=2, node_types=types, outputs=2)
-        assert isinstance(network, SPEN)
         for row, chosen in zip(rows, parts.values(), strict=True):
             colours = graph_colours(network, graphs[chosen], len(chosen))
             row[model], row["pairs"] = count_left(colours, name in ("exp", "brec"))

@@ -222,7 +222,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threshold", type=float, default=1e-6, help="relative difference")
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights")
     parser.add_argument("--search", action="store_true", help="frames of a search, not samples")
-    parser.add_argument("--data-dir", metavar="DIR", help="folder of the data")
+    text = "folder of the data (default: graphs in the user's cache folder)"
+    parser.add_argument("--data-dir", metavar="DIR", help=text)
     parser.add_argument(
         "--out", metavar="FILE", help="JSON file to write the counts to; it keeps those of others"
     )

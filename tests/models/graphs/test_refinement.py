@@ -1,15 +1,20 @@
-"""The refinement that bounds SPEN separates what networks separate, and no relabelled copies."""
+"""The refinements that bound networks separate what these separate, and no relabelled copies."""
 
 import itertools
 import json
 
 import networkx
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from eqlib.models.graphs.brec.refinement import first_colours, separated
+from eqlib.models.graphs.networks import MLP
 from eqlib.models.graphs.refinement import MODELS, count_left, graph_colours, main
 from eqlib.models.graphs.variants import VARIANTS
 from tests.models.graphs.brec.test_refinement import rook, shrikhande
+from tests.models.graphs.test_separation import same_colours
 
 models = pytest.mark.parametrize("model", MODELS)
 
@@ -36,6 +41,11 @@ def colours(model, graphs):
     return graph_colours(network(model), batch_of(graphs), len(graphs))
 
 
+def of_six():
+    """All graphs of six nodes, one of each kind."""
+    return [graph for graph in networkx.graph_atlas_g() if len(graph) == 6]
+
+
 @models
 def test_relabelled_graphs_are_of_one_colour(model, rng):
     graph = batch_of([networkx.karate_club_graph()])
@@ -53,9 +63,11 @@ def test_relabelled_graphs_are_of_one_colour(model, rng):
 
 @models
 def test_separates_what_networks_with_random_weights_separate(model):
-    chosen = [graph for graph in networkx.graph_atlas_g() if len(graph) == 6][30:110]
+    chosen = of_six()[30:110]
     found = colours(model, chosen)
     made = network(model, width=12, layers=4)
+    if model == "gin":  # at 0, its value before training, a node looks as its neighbours do
+        nn.init.uniform_(made.epsilon)
     given = batch_of(chosen)
     with torch.no_grad():
         outputs = made(given["x"], given["edge_index"], given["batch"], len(chosen))
@@ -69,12 +81,30 @@ def test_separates_what_networks_with_random_weights_separate(model):
             assert distance > 1e-12
             separate += 1
     assert separate > 3000
-    assert (same > 0) == ("2hop" in model and "polynomials" not in model)
+    weak = model == "gin" or ("2hop" in model and "polynomials" not in model)
+    assert (same > 0) == weak
+
+
+def test_gin_is_bounded_by_1_wl():
+    graphs = of_six()
+    assert count_left(colours("gin", graphs), paired=False)[0] == same_colours(6) == 4
+
+
+def test_ppgn_is_bounded_by_3_wl():
+    graphs = [*of_six()[30:60], rook(), shrikhande()]
+    found = colours("ppgn", graphs)
+    matrices = [torch.tensor(networkx.to_numpy_array(graph, dtype=np.int64)) for graph in graphs]
+    for a, b in itertools.combinations(range(len(graphs)), 2):
+        if len(matrices[a]) == len(matrices[b]):
+            both = torch.stack([matrices[a], matrices[b]])
+            assert (found[a] != found[b]) == separated(first_colours(both, polynomials=False))
 
 
 @pytest.mark.parametrize(
-    ("model", "separated"),
+    ("model", "told_apart"),
     [
+        ("gin", False),
+        ("ppgn", False),
         ("spen", False),
         ("spen_rooted", False),
         ("spen_2hop_rooted", False),
@@ -82,9 +112,9 @@ def test_separates_what_networks_with_random_weights_separate(model):
         ("spen_rooted_polynomials", True),
     ],
 )
-def test_strongly_regular_graphs_need_polynomials(model, separated):
+def test_strongly_regular_graphs_need_polynomials(model, told_apart):
     first, second = colours(model, [rook(), shrikhande()])
-    assert (first != second) == separated
+    assert (first != second) == told_apart
 
 
 def test_pairs_are_counted():
@@ -97,9 +127,19 @@ def test_pairs_are_counted():
 def test_wrong_names_are_refused(capsys, tmp_path):
     assert main(["--dataset", "sr26"]) == 2
     assert "unknown dataset 'sr26'; did you mean 'sr25'" in capsys.readouterr().err
-    assert main(["--model", "gin"]) == 2
-    assert "unknown model 'gin'" in capsys.readouterr().err
+    assert main(["--model", "mlp"]) == 2
+    assert "unknown model 'mlp'" in capsys.readouterr().err
     assert main(["--data-dir", str(tmp_path)]) == 1
+    with pytest.raises(TypeError, match="network is of type MLP; expected GIN, PPGN or SPEN"):
+        graph_colours(MLP(), batch_of([rook()]), 1)
+
+
+@pytest.mark.data
+def test_what_gin_and_ppgn_leave_of_sr25(data, tmp_path):
+    out = tmp_path / "left.json"
+    words = ["--dataset", "sr25", "--model", "gin", "ppgn", "--data-dir", str(data / "graphs")]
+    assert main([*words, "--out", str(out)]) == 0
+    assert json.loads(out.read_text()) == [{"name": "sr25", "pairs": 105, "gin": 105, "ppgn": 105}]
 
 
 @pytest.mark.data
