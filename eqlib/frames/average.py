@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from eqlib.frames.chunks import parts
 from eqlib.frames.dispatch import FrameFunction, frame_function, options_of, parameters_of
 from eqlib.frames.folding.fold import LEVELS, Fold, Folding, Layout
-from eqlib.frames.folding.graphs import attributes_of, batch_of, is_graph
+from eqlib.frames.folding.graphs import attributes_of, batch_of
 from eqlib.frames.folding.ragged import RaggedFold
 from eqlib.frames.permutations.average import permutation_fold, product_fold
 from eqlib.frames.sampling import Draws, number_of
 from eqlib.frames.signatures import in_form_of, signature_of
 from eqlib.frames.types import Frames, RaggedFrames
+from eqlib.geometry._pyg import is_graph
 from eqlib.symmetry import (
     BatchIndex,
     EdgeIndex,

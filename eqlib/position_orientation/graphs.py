@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eqlib.frames.folding.graphs import is_graph
+from eqlib.geometry._pyg import is_graph
 
 
 def graph_inputs(

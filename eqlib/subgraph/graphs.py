@@ -1,13 +1,13 @@
 """Graphs of torch_geometric in and out, without importing it before one arrives."""
 
 import copy
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from eqlib.geometry._pyg import graph_of_nodes, is_graph
 from eqlib.subgraph.features import Features
 from eqlib.subgraph.plans.egos import ego_plan
 from eqlib.subgraph.plans.pairs import pair_features
@@ -56,7 +56,8 @@ def from_data(
         raise ValueError(f"nodes_in is {nodes_in!r}; expected pairs, nodes or both")
     edge_index, count = _tensor(data, "edge_index"), data.num_nodes
     if callable(plan):
-        plan = plan(edge_index, *_batch(data, count, edge_index))
+        batch, graphs = graph_of_nodes(data, edge_index.device)
+        plan = plan(edge_index, batch, count, graphs)
     _check_plan(plan, count)
     of_nodes = _columns(data, nodes, count, "node")
     of_edges = _columns(data, edges, edge_index.shape[1], "edge")
@@ -119,23 +120,9 @@ def to_data(
     return found
 
 
-def _batch(data: Any, count: int, like: Tensor) -> tuple[Tensor, int, int]:
-    """The graph of each node, and the numbers of nodes and graphs."""
-    batch = data.batch
-    if batch is None:
-        return torch.zeros(count, dtype=torch.int64, device=like.device), count, 1
-    # A Data with a vector named batch does not know how many graphs that is.
-    graphs = getattr(data, "num_graphs", None)
-    if graphs is None:
-        graphs = int(batch.max()) + 1 if count else 0
-    return batch, count, graphs
-
-
 def _check(data: Any) -> None:
     """Raise unless a value is a ``Data`` or a ``Batch``."""
-    # Who has such a value has imported torch_geometric.
-    loaded = sys.modules.get("torch_geometric.data")
-    if loaded is None or not isinstance(data, loaded.Data):
+    if not is_graph(data, "data"):
         raise TypeError(
             f"data is of type {type(data).__name__}; expected a Data or a Batch of "
             "torch_geometric: give tensors to ego_plan and pair_features"

@@ -18,7 +18,6 @@ PARTS = 3
 SINGLE, UNION, INTERSECTION, DIFFERENCE = range(4)
 OPERATIONS = ("single", "union", "intersection", "difference")
 GENERIC, AXIAL, ISOTROPIC = range(3)
-SYMMETRIES = ("generic", "axial", "isotropic")
 
 _SHARES = (0.4, 0.25, 0.1, 0.25)  # of the operations, in their order
 _REGULAR = 0.15  # share of the single shapes that are spheres, cubes and the like

@@ -25,11 +25,15 @@ class Adjacency(NamedTuple):
         first = self.sizes.cumsum(0) - self.sizes
         return torch.arange(len(self.batch), device=self.batch.device) - first[self.batch]
 
-    def dense(self, part: Tensor, nodes: int) -> Tensor:
-        """Return the adjacency matrices of some graphs, each with so many nodes, in float64."""
+    def number_of(self, part: Tensor) -> Tensor:
+        """The place of each graph among some, or -1."""
         number = torch.full_like(self.sizes, -1)
         number[part] = torch.arange(len(part), device=part.device)
-        graph = number[self.batch[self.edge_index[0]]]
+        return number
+
+    def dense(self, part: Tensor, nodes: int) -> Tensor:
+        """Return the adjacency matrices of some graphs, each with so many nodes, in float64."""
+        graph = self.number_of(part)[self.batch[self.edge_index[0]]]
         source, target = self.place[self.edge_index[:, graph >= 0]]
         shape = (len(part), nodes, nodes)
         matrices = torch.zeros(shape, dtype=torch.float64, device=part.device)

@@ -173,11 +173,9 @@ def _places(
     """Rows of the result that belong to some graphs, and where their values lie."""
     if red == 0:
         return part, torch.arange(len(part), device=part.device)
-    number = torch.full_like(graphs.sizes, -1)
-    number[part] = torch.arange(len(part), device=part.device)
-    graph = graphs.batch if red == 1 else graphs.batch[pairs[0]]
-    rows = (number[graph] >= 0).nonzero()[:, 0]
-    place = number[graph[rows]]
+    number = graphs.number_of(part)[graphs.batch if red == 1 else graphs.batch[pairs[0]]]
+    rows = (number >= 0).nonzero()[:, 0]
+    place = number[rows]
     for axis in (rows,) if red == 1 else (pairs[0, rows], pairs[1, rows]):
         place = place * nodes + graphs.place[axis]
     return rows, place
