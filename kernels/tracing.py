@@ -6,6 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+_PLAIN = (Tensor, torch.nn.Parameter)
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
 
@@ -32,11 +33,14 @@ def is_traced(*tensors: Tensor) -> bool:
         return True
     if torch._C._len_torch_dispatch_stack() > 0:
         return True
-    python = torch._C.DispatchKey.Python
-    return any(
-        tensor.device.type == "meta" or torch._C._dispatch_keys(tensor).has(python)
-        for tensor in tensors
-    )
+    return any(tensor.is_meta or _has_dispatch(tensor) for tensor in tensors)
+
+
+def _has_dispatch(tensor: Tensor) -> bool:
+    """Whether a tensor has a dispatch of its own."""
+    if type(tensor) in _PLAIN:
+        return False
+    return torch._C._dispatch_keys(tensor).has(torch._C.DispatchKey.Python)
 
 
 def is_readable(tensor: Tensor) -> bool:

@@ -26,10 +26,11 @@ class _Mark(NamedTuple):
         return cls(weakref.ref(tensor), tensor._version, tensor.data_ptr(), tensor.shape)
 
     def fits(self, tensor: Tensor) -> bool:
-        return self.tensor() is tensor and self[1:] == (
-            tensor._version,
-            tensor.data_ptr(),
-            tensor.shape,
+        return (
+            self.tensor() is tensor
+            and self.version == tensor._version
+            and self.place == tensor.data_ptr()
+            and self.shape == tensor.shape
         )
 
 
