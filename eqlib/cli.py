@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eqlib.options import add_options, make_parser, parse_arguments, values_by_group
-from eqlib.usage import UsageError, unknown
+from eqlib.usage import UsageError, exit_code, unknown
 from eqlib.version import __version__
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ commands:
   eqlib --version         the version
   --traceback             with any command: show where an error comes from
 
-exit codes: 0 done; 1 a check or a run failed; 2 wrong usage; 130 interrupted
+exit codes: 0 done; 1 a check or a run failed; 2 wrong usage or files; 130 interrupted
 """
 
 SWEEP_HELP = """\
@@ -52,8 +52,9 @@ Train many models, each in a process of its own. FILE is a YAML list:
     network: {width: 128}
     training: {epochs: 100}
 
-The keys are those of `eqlib train`, and `seeds` stands for one run each. Finished runs are
-skipped, interrupted ones go on from their last checkpoint, and one that fails stops no other."""
+The keys are those of `eqlib train`, such as `data_dir`, and `seeds` stands for one run each.
+Finished runs are skipped, interrupted ones go on from their last checkpoint, and one that fails
+stops no other."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         else:
             print(f"eqlib: {_message(error)}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError | FileExistsError) else 1
+        return exit_code(error)
 
 
 def _message(error: Exception) -> str:
@@ -108,13 +109,14 @@ def _run(words: list[str]) -> int:
 
 def _train(words: list[str]) -> int:
     task, options = _split_task("train", "the options of its models", words)
+    from eqlib.models import get_task
     from eqlib.models.training import train
     from eqlib.models.training.configuration import parse_train
 
     command = parse_train(task, options)
     report = train(command.config, command.out, command.resume, command.data_dir)
     if os.environ.get("RANK", "0") == "0":  # set by torchrun: one process speaks for all
-        _print_figures(report["test"])
+        _print_figures(report["test"], hidden=get_task(task).unprinted)
         print(f"report: {command.out / 'report.md'}")
     return 0
 
@@ -124,10 +126,13 @@ def _evaluate(words: list[str]) -> int:
         "evaluate", "Measure a trained model, finished or not, on the test data."
     )
     given = parse_arguments(parser, words)
+    from eqlib.models import get_task
     from eqlib.models.training import evaluate
+    from eqlib.models.training.configuration import load_config
 
     figures = evaluate(given.run, "last" if given.last else "best", given.data_dir)
-    _print_figures(figures, given.json)
+    task = get_task(load_config(Path(given.run) / "config.yaml").task)
+    _print_figures(figures, given.json, task.unprinted)
     return 0
 
 
@@ -193,10 +198,13 @@ def _report(words: list[str]) -> int:
 
 
 def _sweep(words: list[str]) -> int:
-    parser = make_parser("eqlib sweep", "FILE [--jobs N]", SWEEP_HELP)
+    parser = make_parser("eqlib sweep", "FILE [--jobs N] [--data-dir DIR]", SWEEP_HELP)
     parser.add_argument("file", metavar="FILE", help="YAML list of runs")
     parser.add_argument(
         "--jobs", type=int, default=1, help="runs at a time; with several each has one thread"
+    )
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="folder of the data of those runs that name none"
     )
     given = parse_arguments(parser, words)
     if given.jobs < 1:
@@ -204,7 +212,7 @@ def _sweep(words: list[str]) -> int:
     from eqlib.models.training.reports import read_reports, summarise, summary_table
     from eqlib.models.training.sweep import read_sweep, run_sweep
 
-    runs = read_sweep(Path(given.file), threads=1 if given.jobs > 1 else None)
+    runs = read_sweep(Path(given.file), 1 if given.jobs > 1 else None, given.data_dir)
     failed = run_sweep(runs, given.jobs)
     folders = [run.command.out for run in runs if run not in failed]
     if folders:
@@ -267,13 +275,16 @@ def _model_parser(command: str, about: str) -> "ArgumentParser":
     return parser
 
 
-def _print_figures(figures: Mapping[str, float], as_json: bool = False) -> None:
+def _print_figures(
+    figures: Mapping[str, float], as_json: bool = False, hidden: Sequence[str] = ()
+) -> None:
     if as_json:
         print(json.dumps(figures))
-    else:
-        width = max(map(len, figures))
-        for name, value in figures.items():
-            print(f"test {name.ljust(width)}  {value:.6g}")
+        return
+    shown = {name: value for name, value in figures.items() if name not in hidden}
+    width = max(map(len, shown))
+    for name, value in shown.items():
+        print(f"test {name.ljust(width)}  {value:.6g}")
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {

@@ -1,4 +1,4 @@
-"""What a user got wrong: the error to raise and the name that was probably meant."""
+"""What a user got wrong: the error to raise, its exit code, and the name that was meant."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -8,6 +8,11 @@ _LISTED = 12
 
 class UsageError(ValueError):
     """A name, option, value or file given by the user is wrong; the message says how to mend it."""
+
+
+def exit_code(error: Exception) -> int:
+    """Return 2 where the user can mend the command or a file, 1 where the work itself failed."""
+    return 2 if isinstance(error, UsageError | FileExistsError | FileNotFoundError) else 1
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> UsageError:

@@ -15,7 +15,7 @@ if __name__ != "eqlib.models":
     )
 
 TASKS: dict[str, str] = {
-    "graphs": "eqlib.models.graphs:GraphSeparation",
+    "graphs": "eqlib.models.graphs:GraphClassification",
     "nbody": "eqlib.models.nbody:NBody",
     "normals": "eqlib.models.normals:Normals",
 }

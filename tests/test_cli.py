@@ -15,6 +15,7 @@ import pytest
 import eqlib.cli
 from eqlib.cli import COMMANDS, main
 from eqlib.models import TASKS
+from tests.models.training.vectors import Vectors
 
 ROOT = Path(__file__).parents[1]
 TASK = "tests.models.training.vectors:Vectors"
@@ -214,6 +215,45 @@ def test_reader_that_goes_away_is_no_error():
     assert command.returncode == 1
 
 
+def test_a_run_of_other_settings_or_data_is_wrong_usage(runs, tmp_path, capsys, monkeypatch):
+    run = shutil.copytree(runs / "radial-0", tmp_path / "run")
+    words = ["train", TASK, "--model", "radial", "--out", str(run), "--resume"]
+    assert main([*words, "--seed", "1"]) == 2
+    assert "holds a run with other settings: seed (0 -> 1)" in capsys.readouterr().err
+    (run / "report.json").unlink()
+    (run / "data.sha256").write_text("other\n")
+    assert main(words) == 2
+    assert "began with other data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dataset", ["exp_classify", "mutag", "brec"])
+def test_missing_and_damaged_data_are_wrong_usage(dataset, tmp_path, capsys):
+    words = ["--dataset", dataset, "--model", "gin", "--out", str(tmp_path / "run")]
+    words += ["--data-dir", str(tmp_path / "data")]
+    assert main(["train", "graphs", *words]) == 2
+    assert "--data-dir" in capsys.readouterr().err
+    for name in ("exp/exp.npz", "tu/MUTAG/MUTAG.txt", "brec/brec_v3.npy"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True)
+        (tmp_path / "data" / name).write_bytes(b"\x93\xff")
+    assert main(["train", "graphs", *words]) == 2
+    assert "is damaged or of another format" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_figures_that_only_select_are_recorded_and_not_printed(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Vectors, "unprinted", ("mse",))
+    out = tmp_path / "run"
+    assert main(["train", TASK, "--out", str(out)]) == 0
+    assert main(["evaluate", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "test mse_median" in printed
+    assert "test mse " not in printed
+    assert main(["evaluate", str(out), "--json"]) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert json.loads(capsys.readouterr().out) == report["test"]
+    assert set(report["test"]) == {"mse", "mse_median"}
+
+
 def test_evaluate_prints_the_figures_of_the_report(runs, capsys):
     report = json.loads((runs / "radial-0/report.json").read_text())
     assert main(["evaluate", str(runs / "radial-0"), "--json"]) == 0
@@ -265,11 +305,11 @@ def test_damaged_configuration_is_explained(runs, tmp_path, capsys):
     assert "config.yaml is damaged or not YAML" in capsys.readouterr().err
 
 
-def test_damaged_checkpoint_is_a_failure(runs, tmp_path, capsys):
+def test_damaged_checkpoint_is_a_file_to_mend(runs, tmp_path, capsys):
     run = shutil.copytree(runs / "dense-0", tmp_path / "run")
     for weights in run.rglob("best.safetensors"):
         weights.write_bytes(weights.read_bytes()[:-4])
-    assert main(["check", str(run)]) == 1
+    assert main(["check", str(run)]) == 2
     assert "best.safetensors" in capsys.readouterr().err
 
 
@@ -286,6 +326,10 @@ def test_sweep_reports_what_it_made_and_what_failed(runs, tmp_path, capfd, monke
     assert output.endswith(f"failed: {tmp_path / 'file/run'}\n")
     sweep.write_text(json.dumps(entries[:1]))
     assert main(["sweep", str(sweep)]) == 0
+    sweep.write_text(json.dumps([{"task": "graphs", "dataset": "mutag"}]))
+    capfd.readouterr()
+    assert main(["sweep", str(sweep), "--data-dir", str(tmp_path / "nowhere")]) == 2
+    assert f"there is no folder {tmp_path / 'nowhere'}" in capfd.readouterr().err
 
 
 def test_bench_needs_a_checkout(tmp_path, monkeypatch, capfd):

@@ -195,7 +195,9 @@ def remember(make: Callable[..., Made], tensors: Sequence[Tensor | None]) -> Mad
         tensors: its arguments.
     """
     given = [tensor for tensor in tensors if tensor is not None]
-    if any(tensor.is_inference() for tensor in given):  # these do not count what is written
+    # Those of inference mode do not count what is written, and those of transforms have no memory.
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    if any(tensor.is_inference() or wrapped(tensor) for tensor in given):
         return make(*tensors)
     key = (make.__name__, *map(id, tensors))
     marks, made = _PASSED.get(key, ([], None))

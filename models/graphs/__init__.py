@@ -12,7 +12,7 @@ from eqlib.models.graphs.data import (
     read_tu,
 )
 from eqlib.models.graphs.networks import FAGIN, FAMLP, GAGIN, GIN, MLP, PPGN, SPEN, FrameAveraged
-from eqlib.models.graphs.task import GraphSeparation
+from eqlib.models.graphs.task import GraphClassification
 
 __all__ = [
     "FAGIN",
@@ -24,7 +24,7 @@ __all__ = [
     "SPEN",
     "DataOptions",
     "FrameAveraged",
-    "GraphSeparation",
+    "GraphClassification",
     "Graphs",
     "decode_graph6",
     "encode_graph6",

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from eqlib.models.training.reports import markdown_table, read_reports, summarise
 from eqlib.options import make_parser, parse_arguments
-from eqlib.usage import UsageError
+from eqlib.usage import UsageError, exit_code
 
 RULES = {
     "nested_accuracy": "nested",
@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results = read_results([Path(path) for path in given.paths])
     except (OSError, ValueError) as error:
         print(f"compare: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return exit_code(error)
     print(result_table(results))
     for rule in RULES:
         if rule != "best_epoch_accuracy" and (table := difference_table(results, rule)):

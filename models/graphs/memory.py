@@ -21,7 +21,7 @@ from eqlib.models.graphs.networks.plans import PlanOptions, make_plan
 from eqlib.models.training.loop import kept_bytes
 from eqlib.models.training.reports import markdown_table
 from eqlib.options import make_parser, parse_arguments
-from eqlib.usage import UsageError, unknown
+from eqlib.usage import exit_code, unknown
 
 BATCH, WIDTH = 32, 32
 NETWORKS: dict[str, Callable[..., GraphNetwork]] = {
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Path(given.out).write_text(json.dumps(found, indent=2) + "\n")
     except (OSError, ValueError) as error:
         print(f"memory: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return exit_code(error)
     print(memory_table(found))
     return 0
 

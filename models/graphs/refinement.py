@@ -25,7 +25,7 @@ from eqlib.models.training.storage import write_durably
 from eqlib.options import make_parser, parse_arguments
 from eqlib.subgraph import SubgraphPlan, pair_features, polynomial_features
 from eqlib.subgraph.levels import off_diagonal
-from eqlib.usage import UsageError, unknown
+from eqlib.usage import exit_code, unknown
 
 MODELS = tuple(name for name, variant in VARIANTS.items() if variant.network in (GIN, PPGN, SPEN))
 DATASETS = (*SOURCES, "brec")
@@ -276,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_durably(Path(given.out), (json.dumps(found, indent=2) + "\n").encode())
     except (OSError, ValueError) as error:
         print(f"refinement: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return exit_code(error)
     columns = ["pairs of", "number", *(f"left by {model}" for model in given.model)]
     print(markdown_table(columns, [[str(value) for value in row.values()] for row in found]))
     return 0

@@ -28,7 +28,7 @@ from eqlib.models.graphs.variants import VARIANTS, check_variants
 from eqlib.models.training.loop import derive_seed
 from eqlib.models.training.reports import markdown_table
 from eqlib.options import make_parser, parse_arguments
-from eqlib.usage import UsageError, unknown
+from eqlib.usage import exit_code, unknown
 
 EXACT = 40_320  # orders of eight nodes
 OUTPUTS, WIDTH, LAYERS = 10, 32, 4
@@ -237,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_counts(Path(given.out), counts)
     except (OSError, ValueError) as error:
         print(f"separation: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return exit_code(error)
     print(_table(counts))
     return 0
 

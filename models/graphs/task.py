@@ -1,7 +1,7 @@
-"""Graph classification beyond 1-WL as a task of the training loop."""
+"""Graph classification as a task of the training loop."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ from eqlib.models.graphs.data import (
     DataOptions,
     Graphs,
     Selection,
+    data_folder,
     exp_classify,
     fold_splits,
     load,
@@ -26,9 +27,9 @@ from eqlib.models.graphs.data import (
 )
 from eqlib.models.graphs.networks import FAGIN, FAMLP, GAGIN, GIN, MLP, PPGN, SPEN
 from eqlib.models.graphs.networks.base import SIGNATURE, GraphNetwork
-from eqlib.models.graphs.networks.plans import plan_figures
+from eqlib.models.graphs.networks.plans import PlanOptions, Policy, plan_figures
 from eqlib.models.graphs.picture import draw_classes, draw_pairs
-from eqlib.models.training import Batch, Dataset, Splits, Task, to_device
+from eqlib.models.training import Batch, Dataset, InMemory, Splits, Task, to_device
 from eqlib.models.training.procedure import Procedure
 from eqlib.models.training.progress import say
 from eqlib.subgraph import PlanCost, plan_cost
@@ -39,7 +40,7 @@ CHECKED = 50  # graphs of the report on equivariance
 DRAWN = 8  # relabellings of each graph in the picture
 
 
-class GraphSeparation(Task):
+class GraphClassification(Task):
     """Classify graphs: real ones in ten folds, or pairs that message passing cannot tell apart.
 
     The two graphs of a pair of EXP have opposite labels, so a network at most as strong as 1-WL is
@@ -60,6 +61,7 @@ class GraphSeparation(Task):
     options: ClassVar[type] = DataOptions
     presets: ClassVar[Path] = Path(__file__).parent / "presets"
     sized: ClassVar[tuple[str, ...]] = ("node_types", "outputs", "nodes", "policy")
+    unprinted: ClassVar[tuple[str, ...]] = ("wrong",)
 
     def __init__(self, options: Any = None, data_dir: Path | None = None, seed: int = 0) -> None:
         super().__init__(options, data_dir, seed)
@@ -91,7 +93,11 @@ class GraphSeparation(Task):
         return exp_classify(self.data_dir)
 
     def network_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the numbers of types, classes and nodes, and the policy that costs less."""
+        """Return the numbers of types, classes and nodes, and the policy.
+
+        Raises:
+            UsageError: a number that is given is too small for the data.
+        """
         if self.settings.dataset == BREC:
             return {"node_types": 1, "outputs": 16, "nodes": 198, "policy": "ego"}
         graphs = self._collection().graphs if self.in_folds else load("exp", self.data_dir)
@@ -100,17 +106,48 @@ class GraphSeparation(Task):
             "outputs": int(graphs.y.max()) + 1,
             "nodes": int(graphs.node_ptr.diff().max()),
         }
+        for name, least in found.items():
+            if (value := given.get(name)) is not None and value < least:
+                raise UsageError(
+                    f"network.{name}: got {value}, but {self.data_name} needs {least}; leave it out"
+                )
         if "policy" in given:
-            cost = _ego_cost(graphs, given.get("hops", 1))
-            found["policy"] = "whole" if cost.is_dearer else "ego"
-            say(f"{self.data_name}: {cost}: policy {found['policy']}")
+            found["policy"] = self._policy(graphs, given)
         return found
+
+    def _policy(self, graphs: Graphs, given: Mapping[str, Any]) -> Policy:
+        """Return the policy that is given, that hops or roots imply, or that costs less."""
+        asked = PlanOptions(given["policy"] or "auto", given["hops"], given["rooted"])
+        policy = asked.settled().policy
+        if asked.policy != "auto":
+            return policy
+        cost = _ego_cost(graphs, asked.hops)
+        if policy == "auto":
+            policy = "whole" if cost.is_dearer else "ego"
+        say(f"{self.data_name}: {cost}: policy {policy}")
+        return policy
 
     def prepare(self, splits: Splits, model: nn.Module) -> Splits:
         """Return the splits with the plan of the subgraphs that the network sees."""
         if not isinstance(model, GraphNetwork) or model.plan_options is None:
             return splits
         return Splits(*(_planned(split, model) for split in splits))
+
+    def missing_folder(self) -> Path | None:
+        """Return the folder of the data where it is not there and no download makes it."""
+        folder = data_folder(self.data_dir)
+        return None if self.settings.download or folder.is_dir() else folder
+
+    def identity(self, splits: Splits) -> Iterable[Dataset]:
+        """Return the three splits, and of a set with folds the whole of it with all its folds."""
+        if not self.in_folds:
+            return splits
+        graphs, trains, tests, _ = self._collection()
+        roles = torch.zeros(len(graphs), 2, len(tests), dtype=torch.bool)
+        for fold, parts in enumerate(zip(trains, tests, strict=True)):
+            for role, rows in enumerate(parts):
+                roles[rows, role, fold] = True
+        return graphs, InMemory(roles=roles)
 
     def facts(self, splits: Splits) -> dict[str, Any]:
         """Return sizes of data and plan, and the accuracy of guessing the majority class."""

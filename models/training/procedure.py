@@ -12,9 +12,10 @@ from torch import nn
 from eqlib.models import get_task
 from eqlib.models.training.configuration import RunConfig, command_line
 from eqlib.models.training.loop import Processes, derive_seed, float_dtype
-from eqlib.models.training.reports import versions, write_report
-from eqlib.models.training.storage import explain_failure, prepare_folder
-from eqlib.models.training.task import Task
+from eqlib.models.training.reports import dataset_checksum, versions, write_report
+from eqlib.models.training.storage import check_data, explain_failure, prepare_folder
+from eqlib.models.training.task import Splits, Task
+from eqlib.usage import UsageError
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Job:
         if self.processes.is_main:
             prepare_folder(self.config, self.out)
 
+    def check_data(self, splits: Splits) -> None:
+        """Note in the folder what data the run begins with, or refuse to go on with others."""
+        if self.processes.is_main:
+            check_data(self.out, map(dataset_checksum, self.task.identity(splits)))
+
 
 Figures = dict[str, Any]
 Procedure = Callable[[Job], Figures]
@@ -79,10 +85,17 @@ def make_task(config: RunConfig, data_dir: Path | str | None = None) -> Task:
 
 
 def build_model(task: Task, config: RunConfig, seed: int | None = None) -> nn.Module:
-    """Build the network with the weights that a seed decides, by default the run's."""
+    """Build the network with the weights that a seed decides, by default the run's.
+
+    Raises:
+        UsageError: the network cannot be made with these options.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed("weights", config.seed if seed is None else seed))
-        model = task.models[config.model](**config.network)
+        try:
+            model = task.models[config.model](**config.network)
+        except (ValueError, RuntimeError) as error:
+            raise UsageError(f"network: {error}") from error
     return model.to(float_dtype(config.training))
 
 

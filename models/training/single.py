@@ -21,6 +21,7 @@ from eqlib.models.training.progress import say
 from eqlib.models.training.reports import BEST, dataset_checksum, draw_curves, read_rows
 from eqlib.models.training.storage import explain_failure, newest_of_run
 from eqlib.models.training.task import Batch, Splits
+from eqlib.usage import UsageError
 
 TIMED_FORWARDS = 30
 
@@ -49,6 +50,7 @@ def train_and_test(job: Job) -> tuple[Trainer, Figures]:
     job.start()
     with processes.main_first():
         loaded = task.load()
+    job.check_data(loaded)
     splits = place(task.prepare(loaded, model), config, processes)
     model.to(processes.device)
     trainer = Trainer(task, model, splits, config, processes, job.out, job.about)
@@ -80,7 +82,7 @@ def place(splits: Splits, config: RunConfig, processes: Processes) -> Splits:
     """Move data that is held in memory to the device, unless worker processes read it."""
     for name, split in splits._asdict().items():
         if len(split) == 0:
-            raise ValueError(f"the {name} split of {config.task} is empty; it needs an item")
+            raise UsageError(f"the {name} split of {config.task} is empty; it needs an item")
     if config.training.workers:
         return splits
     device, dtype = processes.device, float_dtype(config.training)

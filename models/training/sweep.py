@@ -21,6 +21,7 @@ from eqlib.models.training.configuration import (
     read_yaml,
     settle,
 )
+from eqlib.models.training.procedure import make_task
 from eqlib.models.training.progress import say
 from eqlib.models.training.storage import is_finished
 from eqlib.options import as_arguments, check_keys
@@ -54,7 +55,9 @@ class PlannedRun(NamedTuple):
         return self.command.out.with_name(f"{self.command.out.name}.{suffix}")
 
 
-def read_sweep(path: Path, threads: int | None = None) -> list[PlannedRun]:
+def read_sweep(
+    path: Path, threads: int | None = None, data_dir: str | None = None
+) -> list[PlannedRun]:
     """Return the runs of a sweep file, having checked every name and value in it.
 
     The file is a YAML list. Each entry has the key ``task`` and may have those of `eqlib train`
@@ -65,6 +68,7 @@ def read_sweep(path: Path, threads: int | None = None) -> list[PlannedRun]:
     Args:
         path: the file.
         threads: CPU threads of those runs for which the file states none.
+        data_dir: folder of the data of those runs for which the file states none.
 
     Raises:
         UsageError: the file, a name or a value is wrong, or two runs share a folder.
@@ -75,7 +79,7 @@ def read_sweep(path: Path, threads: int | None = None) -> list[PlannedRun]:
     runs: list[PlannedRun] = []
     for number, entry in enumerate(entries, start=1):
         try:
-            runs += _planned(entry, threads)
+            runs += _planned(entry, threads, data_dir)
         except UsageError as error:
             raise UsageError(f"{path}, run {number}: {error}") from error
     folders = [run.command.out for run in runs]
@@ -97,8 +101,18 @@ def run_sweep(runs: Sequence[PlannedRun], jobs: int = 1) -> list[PlannedRun]:
     Args:
         runs: the runs, in the order in which to start them.
         jobs: how many run at a time.
+
+    Raises:
+        UsageError: data are to be read from a folder that there is not; nothing was started.
     """
     waiting = [run for run in runs if not run.finished]
+    for run in waiting:
+        missing = make_task(run.command.config, run.command.data_dir).missing_folder()
+        if missing is not None:
+            raise UsageError(
+                f"{run.command.out}: there is no folder {missing} with its data; name another "
+                "with --data-dir, or as data_dir of the run"
+            )
     say(f"{len(runs) - len(waiting)} of {len(runs)} runs are finished already")
     failed: list[PlannedRun] = []
     held: list[PlannedRun] = []
@@ -130,7 +144,7 @@ def run_sweep(runs: Sequence[PlannedRun], jobs: int = 1) -> list[PlannedRun]:
     return failed
 
 
-def _planned(entry: object, threads: int | None) -> Iterator[PlannedRun]:
+def _planned(entry: object, threads: int | None, data_dir: str | None) -> Iterator[PlannedRun]:
     """Yield the runs that an entry stands for, one for each of its seeds."""
     entry = check_keys(entry, ("task", *_TRAIN_OPTIONS, "seeds", *GROUPS), "the run")
     if "task" not in entry:
@@ -143,6 +157,8 @@ def _planned(entry: object, threads: int | None) -> Iterator[PlannedRun]:
     check_groups(entry, "the run")
     if threads:
         entry = {**entry, "training": {"threads": threads, **entry.get("training", {})}}
+    if data_dir is not None:
+        entry = {"data_dir": data_dir, **entry}
     task = str(entry["task"])
     for seed in seeds:
         options = _options(entry if seed is None else {**entry, "seed": seed})

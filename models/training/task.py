@@ -1,7 +1,7 @@
 """What a reference task tells the training loop: its data, its losses and its measures."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -72,6 +72,8 @@ class Task(ABC):
     """The validation measure that selects the checkpoint; lower is better."""
     keeps_last: bool = False
     """Whether nothing is selected: the weights of the last evaluation are kept."""
+    unprinted: ClassVar[tuple[str, ...]] = ()
+    """Figures of the report that the command does not print, such as one that only selects."""
     follows_test: bool = False
     """Whether the test measures are recorded at every evaluation too; they select nothing."""
 
@@ -88,6 +90,18 @@ class Task(ABC):
         """Return what takes the place of the usual run, or None."""
         return None
 
+    def missing_folder(self) -> Path | None:
+        """Return the folder of the data where it is not there and nothing makes it."""
+        return None
+
+    def identity(self, splits: Splits) -> Iterable[Dataset]:
+        """Return what tells the data from others: an interrupted run goes on with these alone.
+
+        Args:
+            splits: what `load` returned.
+        """
+        return splits
+
     def facts(self, splits: Splits) -> dict[str, Any]:
         """Return what the report of a cross-validation says of the data.
 
@@ -101,7 +115,8 @@ class Task(ABC):
     def network_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of networks that the data decide, such as the number of classes.
 
-        They hold for those arguments named in `sized` that are open: null, or ``auto``.
+        They hold for those arguments named in `sized` that are open: null, or ``auto``. Values that
+        do not go with the data are to be refused with a `UsageError`.
 
         Args:
             given: the arguments of the network as configured.

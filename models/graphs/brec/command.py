@@ -1,4 +1,4 @@
-"""``python -m eqlib.models.graphs.brec``, and what ``eqlib train graphs --dataset brec`` does."""
+"""The command ``python -m eqlib.models.graphs.brec``."""
 
 import json
 import sys
@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 
 from eqlib.models.graphs.brec.pairs import CATEGORIES, PAIRS, Source, read_brec
-from eqlib.models.graphs.brec.protocol import Schedule
+from eqlib.models.graphs.brec.protocol import Schedule, answer
 from eqlib.models.graphs.brec.run import Row, category_of, over_seeds, run_pairs, summarise, table
 from eqlib.models.graphs.variants import VARIANTS, check_variants
 from eqlib.models.training.storage import write_durably
 from eqlib.options import make_parser, parse_arguments
-from eqlib.usage import UsageError, unknown
+from eqlib.usage import UsageError, exit_code, unknown
 
 OUTPUTS, WIDTH, LAYERS = 16, 16, 4
 
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
     except (OSError, ValueError) as error:
         print(f"brec: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return exit_code(error)
     print(table(summaries))
     return 0
 
@@ -95,13 +95,22 @@ def choose_pairs(names: Sequence[str], limit: int = PAIRS) -> list[int]:
     ]
 
 
-def tell(row: Row) -> None:
-    """Print one line on a pair."""
+def tell(row: Row, number: int, pairs: int, outputs: int = OUTPUTS) -> None:
+    """Print one line on a pair that has been judged.
+
+    Args:
+        row: what came of it.
+        number: which of the pairs to judge it is.
+        pairs: how many these are.
+        outputs: numbers per graph.
+    """
+    verdict = "distinguished" if answer(row, outputs=outputs).distinguished else "not distinguished"
     values = (row["pair"]["ridge"], row["alone"]["ridge"])
     pair, alone = ("not finite" if value is None else f"{value:.3g}" for value in values)
     print(
-        f"pair {row['index']} ({category_of(row['index']).name}, {row['nodes']} nodes): "
-        f"T^2 {pair}, alone {alone}; {row['epochs']} epochs, {row['seconds']:.1f} s",
+        f"[{number}/{pairs}] pair {row['index']} ({category_of(row['index']).name}, "
+        f"{row['nodes']} nodes): {verdict}; T^2 {pair}, alone {alone}; {row['epochs']} epochs, "
+        f"{row['seconds']:.1f} s",
         file=sys.stderr,
         flush=True,
     )

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,9 +10,11 @@ import numpy as np
 import torch
 from numpy import ndarray
 
-from eqlib.models.graphs.data import Graphs, decode_graph6
-from eqlib.models.graphs.data.sets import data_folder
+from eqlib.models.graphs.data import Graphs, data_folder, decode_graph6
+from eqlib.models.graphs.data.files import reading
 from eqlib.models.training.loop import derive_seed
+from eqlib.models.training.reports import dataset_checksum
+from eqlib.usage import UsageError
 
 COPIES = 32
 PUBLIC = "brec_v3.npy"
@@ -55,6 +58,10 @@ class Source(ABC):
     def copies(self, pair: int, seed: int) -> Copies:
         """Return the relabellings of a pair."""
 
+    @abstractmethod
+    def checksum(self) -> str:
+        """Return the SHA-256 of the graphs."""
+
 
 class RawPairs(Source):
     """The pairs themselves, relabelled here.
@@ -76,6 +83,10 @@ class RawPairs(Source):
             Graphs.stack(_relabelled(alone, generator) for _ in range(2 * COPIES)),
         )
 
+    def checksum(self) -> str:
+        """Return the SHA-256 of the pairs."""
+        return dataset_checksum(self.graphs)
+
 
 class PublicCopies(Source):
     """The public file, which holds the relabellings.
@@ -93,6 +104,10 @@ class PublicCopies(Source):
         first, second = (Graphs.stack(_decoded(part)) for part in parts)
         return Copies(first, second)
 
+    def checksum(self) -> str:
+        """Return the SHA-256 of the lines of the file."""
+        return sha256(self.lines.tobytes()).hexdigest()
+
 
 def read_brec(data_dir: Path | None = None) -> Source:
     """Read BREC: the files of its seven kinds of pairs, or the public file of relabellings.
@@ -103,7 +118,7 @@ def read_brec(data_dir: Path | None = None) -> Source:
 
     Raises:
         FileNotFoundError: neither is there; the message says where to get them.
-        ValueError: a file is damaged.
+        UsageError: a file is damaged.
 
     Source:
         Wang and Zhang, An Empirical Study of Realized GNN Expressiveness, ICML 2024,
@@ -114,7 +129,8 @@ def read_brec(data_dir: Path | None = None) -> Source:
         graphs: list[tuple[int, ndarray]] = []
         for category in CATEGORIES:
             expected = 2 * (category.stop - category.start)
-            graphs += _decoded(_read(folder / category.file, expected))
+            with reading(folder / category.file):
+                graphs += _decoded(_read(folder / category.file, expected))
         return RawPairs(Graphs.stack(graphs))
     if (folder / PUBLIC).exists():
         return PublicCopies(_read(folder / PUBLIC, 4 * COPIES * PAIRS))
@@ -127,12 +143,10 @@ def read_brec(data_dir: Path | None = None) -> Source:
 
 def _read(path: Path, expected: int) -> ndarray:
     """Return the lines of a file as bytes."""
-    try:
-        lines = np.load(path, allow_pickle=False).reshape(-1)
-    except ValueError as error:
-        raise ValueError(f"{path}: expected an array of graph6 text: {error}") from error
+    with reading(path), path.open("rb") as file:
+        lines: ndarray = np.load(file, allow_pickle=False).reshape(-1)
     if lines.dtype.kind not in "SU" or len(lines) != expected:
-        raise ValueError(
+        raise UsageError(
             f"{path}: got {len(lines)} entries of dtype {lines.dtype}, expected {expected} graphs "
             "in the graph6 format; download the file again"
         )

@@ -1,5 +1,7 @@
 """BREC in place of the usual run of ``eqlib train graphs``."""
 
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,11 +10,17 @@ from eqlib.models.graphs.brec.command import choose_pairs, tell
 from eqlib.models.graphs.brec.pairs import CATEGORIES, PAIRS, Source, read_brec
 from eqlib.models.graphs.brec.protocol import Schedule
 from eqlib.models.graphs.brec.run import Row, run_pairs, summarise, table
+from eqlib.models.graphs.data import BREC
 from eqlib.models.graphs.networks.base import SIGNATURE, GraphNetwork
+from eqlib.models.training.configuration import RunConfig, make_config
 from eqlib.models.training.procedure import Job, build_model
+from eqlib.models.training.storage import check_data
 from eqlib.symmetry import equivariance_error
+from eqlib.usage import UsageError
 
 FILE = "brec-pairs.jsonl"
+USED = ("epochs", "batch_size", "learning_rate", "weight_decay", "device", "threads")
+"""The training options that the protocol leaves open."""
 
 
 def run_brec(job: Job) -> dict[str, Any]:
@@ -24,18 +32,22 @@ def run_brec(job: Job) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: the data are missing; the message says where to get them.
-        ValueError: the folder holds the results of another configuration.
+        UsageError: a training option that BREC does not have is not as the preset has it, or the
+            folder holds the results of another configuration or of other data.
     """
     config = job.config
+    _check_training(config)
     source = read_brec(job.task.data_dir)
     example = _network(job, config.seed)  # a wrong option fails before anything is written
     job.start()
     if not job.processes.is_main:
         return {}
+    check_data(job.out, [source.checksum()])
     training = config.training
     schedule = Schedule(
         training.epochs, training.batch_size, training.learning_rate, training.weight_decay
     )
+    outputs = int(config.network["outputs"])
     rows = run_pairs(
         lambda seed: _network(job, seed).to(job.processes.device),
         source,
@@ -44,9 +56,8 @@ def run_brec(job: Job) -> dict[str, Any]:
         choose_pairs([category.name for category in CATEGORIES]),
         schedule,
         {"model": config.model, **config.network},
-        tell,
+        partial(tell, outputs=outputs),
     )
-    outputs = int(config.network["outputs"])
     summary = summarise(rows, outputs)
     return {
         "test": _measures(summary),
@@ -56,6 +67,20 @@ def run_brec(job: Job) -> dict[str, Any]:
         "brec": summary,
         "page": f"# BREC: {config.model}, seed {config.seed}\n\n{table({config.model: summary})}",
     }
+
+
+def _check_training(config: RunConfig) -> None:
+    """Refuse training options that would change nothing."""
+    asked, usual = (
+        asdict(each.training)
+        for each in (config, make_config(config.task, config.model, config.preset, 0, BREC))
+    )
+    for name, value in usual.items():
+        if name not in USED and asked[name] != value:
+            raise UsageError(
+                f"training.{name}: got {asked[name]}, but the training of BREC takes "
+                f"{', '.join(USED)} alone; leave it as the preset has it, {value}"
+            )
 
 
 def _network(job: Job, seed: int) -> GraphNetwork:

@@ -19,7 +19,7 @@ from eqlib.models.graphs.brec.run import Row
 from eqlib.models.training.storage import write_durably
 from eqlib.options import make_parser, parse_arguments
 from eqlib.subgraph.polynomials import evaluate
-from eqlib.usage import UsageError
+from eqlib.usage import exit_code
 
 _BLOCK = 2**22
 
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_durably(Path(given.out), (json.dumps(_report(rows), indent=2) + "\n").encode())
     except (OSError, ValueError) as error:
         print(f"refinement: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return exit_code(error)
     for name, count in _report(rows)["categories"].items():
         print(f"{name}: {count['three_wl']} of {count['pairs']}, with K4 {count['with_k4']}")
     return 0

@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ from eqlib.models.graphs.brec.statistic import threshold
 from eqlib.models.training.loop import derive_seed
 from eqlib.models.training.reports import markdown_table
 from eqlib.models.training.storage import append_text
+from eqlib.usage import UsageError
 
 Row = dict[str, Any]
-Tell = Callable[[Row], None]
+Tell = Callable[[Row, int, int], None]
+"""Is given a new row, which pair of those to judge it is, counted from 1, and their number."""
 
 GROUPS = {
     "basic": ("basic",),
@@ -30,7 +32,7 @@ def run_pairs(
     source: Source,
     path: Path,
     seed: int,
-    pairs: Iterable[int] = range(PAIRS),
+    pairs: Sequence[int] = range(PAIRS),
     schedule: Schedule | None = None,
     settings: Row | None = None,
     tell: Tell | None = None,
@@ -45,19 +47,19 @@ def run_pairs(
         pairs: their numbers, in the order in which to judge them.
         schedule: of the trainings.
         settings: what the first line says of the network.
-        tell: called with each new row.
+        tell: called after each pair that is judged.
 
     Returns:
         The rows of the file.
 
     Raises:
-        ValueError: the file is of other settings.
+        UsageError: the file is of other settings.
     """
     schedule = schedule or Schedule()
     head = {"seed": seed, "schedule": schedule._asdict(), "settings": settings or {}}
     rows = resume(path, head)
     done = {row["index"] for row in rows}
-    for index in pairs:
+    for number, index in enumerate(pairs, start=1):
         if index in done:
             continue
         network = make(derive_seed("brec weights", seed, index))
@@ -69,7 +71,7 @@ def run_pairs(
         append_text(path, json.dumps(row) + "\n")
         rows.append(row)
         if tell is not None:
-            tell(row)
+            tell(row, number, len(pairs))
     return rows
 
 
@@ -79,7 +81,7 @@ def resume(path: Path, head: Row) -> list[Row]:
     A last line that a crash has cut off is removed.
 
     Raises:
-        ValueError: the first line has other settings, or a line is not JSON.
+        UsageError: the first line has other settings, or a line is not JSON.
     """
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     whole = text[: text.rfind("\n") + 1]
@@ -91,10 +93,10 @@ def resume(path: Path, head: Row) -> list[Row]:
     try:
         first, *rows = (json.loads(line) for line in whole.splitlines())
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: a line is not JSON ({error}); remove the file") from error
+        raise UsageError(f"{path}: a line is not JSON ({error}); remove the file") from error
     expected = json.loads(json.dumps(head))
     if first != expected:
-        raise ValueError(
+        raise UsageError(
             f"{path}: holds results of {first}, not of {expected}; name another folder or remove it"
         )
     return rows

@@ -10,7 +10,7 @@ from eqlib.models.graphs.data.graph6 import decode_graph6, encode_graph6, read_g
 from eqlib.models.graphs.data.options import BREC, EXP, DataOptions
 from eqlib.models.graphs.data.public import read_public
 from eqlib.models.graphs.data.ragged import Graphs, Selection, relabel, relabellings
-from eqlib.models.graphs.data.sets import COPIES, SOURCES, exp_classify, load
+from eqlib.models.graphs.data.sets import COPIES, SOURCES, data_folder, exp_classify, load
 from eqlib.models.graphs.data.tu import read_folds, read_tu
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "DataOptions",
     "Graphs",
     "Selection",
+    "data_folder",
     "decode_graph6",
     "encode_graph6",
     "exp_classify",

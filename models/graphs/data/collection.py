@@ -65,7 +65,7 @@ def load_collection(name: str, data_dir: Path | None = None, download: bool = Fa
 
     Raises:
         FileNotFoundError: the collection is missing; the message says where to get it.
-        ValueError: a file is damaged.
+        UsageError: a file is damaged.
     """
     folder = data_folder(data_dir)
     found = _find(name, folder)

@@ -6,6 +6,9 @@ import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 
+from eqlib.models.graphs.data.files import reading
+from eqlib.usage import UsageError
+
 HEADER = b">>graph6<<"
 
 
@@ -16,14 +19,16 @@ def read_graph6(path: Path) -> list[tuple[int, Int[ndarray, "2 _"]]]:
         For each graph its number of nodes and its edges, each in both directions.
 
     Raises:
-        ValueError: a line is not graph6; the message names the line.
+        UsageError: the file cannot be read, or a line is not graph6; the message names the line.
     """
     graphs = []
-    for number, line in enumerate(path.read_bytes().removeprefix(HEADER).splitlines(), start=1):
+    with reading(path):
+        lines = path.read_bytes().removeprefix(HEADER).splitlines()
+    for number, line in enumerate(lines, start=1):
         try:
             graphs.append(decode_graph6(line))
         except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from error
+            raise UsageError(f"{path}, line {number}: {error}") from error
     return graphs
 
 

@@ -1,6 +1,6 @@
 """Which data to train on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from eqlib.models.graphs.data.collection import COLLECTIONS
 from eqlib.models.graphs.data.sets import SOURCES
@@ -39,8 +39,11 @@ class DataOptions(FoldOptions):
         if self.dataset not in DATASETS:
             raise unknown("dataset", self.dataset, DATASETS)
         check_folds(self)
-        if self.dataset not in COLLECTIONS and (self.folds is not None or self.fold != 1):
-            raise UsageError(
-                f"{'fold' if self.folds is None else 'folds'}: {self.dataset} has one split; "
-                f"choose a set with folds by --dataset: {', '.join(COLLECTIONS)}"
-            )
+        if self.dataset in COLLECTIONS:
+            return
+        for option in fields(self):
+            if option.name != "dataset" and getattr(self, option.name) != option.default:
+                raise UsageError(
+                    f"{option.name}: is for sets with folds, and {self.dataset} has none; choose "
+                    f"one by --dataset: {', '.join(COLLECTIONS)}"
+                )

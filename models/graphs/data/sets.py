@@ -10,10 +10,11 @@ import torch
 from numpy import ndarray
 
 from eqlib.frames import node_classes
+from eqlib.models.graphs.data.files import reading
 from eqlib.models.graphs.data.graph6 import read_graph6
 from eqlib.models.graphs.data.ragged import Graphs, relabellings
 from eqlib.models.training import Splits
-from eqlib.usage import unknown
+from eqlib.usage import UsageError, unknown
 
 COPIES = 32  # relabellings of each test graph
 _REPOSITORY = "https://github.com/balcilar/gnn-matlang (folder dataset)"
@@ -49,7 +50,7 @@ def exp_classify(data_dir: Path | None = None) -> Splits:
     """
     graphs = load("exp", data_dir)
     if len(graphs) != 1200:
-        raise ValueError(f"exp: expected 1200 graphs, got {len(graphs)}; download the file again")
+        raise UsageError(f"exp: expected 1200 graphs, got {len(graphs)}; download the file again")
     everything = graphs[torch.arange(len(graphs))]
     classes = node_classes(
         everything["edge_index"],
@@ -72,8 +73,7 @@ def load(name: str, data_dir: Path | None = None) -> Graphs:
 
     Raises:
         FileNotFoundError: the file is missing; the message says where to get it.
-        UsageError: there is no such data set.
-        ValueError: the file is damaged.
+        UsageError: there is no such data set, or the file is damaged.
     """
     if name not in SOURCES:
         raise unknown("dataset", name, SOURCES)
@@ -93,15 +93,15 @@ def read_exp(path: Path) -> Graphs:
     """Read EXP as `eqlib.models.graphs.convert` writes it.
 
     Raises:
-        ValueError: an array is missing, or they do not fit together.
+        UsageError: the file is damaged, an array is missing, or they do not fit together.
     """
-    with np.load(path, allow_pickle=False) as content:
+    with reading(path), path.open("rb") as file, np.load(file, allow_pickle=False) as content:
         names = ("x", "edge_index", "node_ptr", "edge_ptr", "y")
         missing = [name for name in names if name not in content]
         if missing:
-            raise ValueError(f"{path}: {', '.join(missing)} missing; convert the file again")
+            raise UsageError(f"{path}: {', '.join(missing)} missing; convert the file again")
         x, edge_index, node_ptr, edge_ptr, y = (_integers(content[name]) for name in names)
-    return Graphs(x.reshape(-1), edge_index, node_ptr, edge_ptr, y)
+        return Graphs(x.reshape(-1), edge_index, node_ptr, edge_ptr, y)
 
 
 def _read_graph6(path: Path) -> Graphs:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from eqlib.geometry._checks import graph_sizes
+from eqlib.kernels.tracing import is_readable
 from eqlib.models.graphs.networks.plans import PlanOptions, check_decided, check_plan, make_plan
 from eqlib.subgraph import SubgraphPlan
 from eqlib.symmetry import (
@@ -54,6 +55,8 @@ class GraphNetwork(nn.Module, ABC):
 
     plan_options: PlanOptions | None = None
     """Which subgraphs the network sees; None for networks that see none."""
+    node_types: int | None = None
+    """Number of node types; None takes any."""
 
     @property
     def signature(self) -> Signature:
@@ -83,8 +86,9 @@ class GraphNetwork(nn.Module, ABC):
 
         Raises:
             TypeError: an input does not consist of integers.
-            ValueError: shapes disagree, the batch is not sorted, an edge leaves its graph, or the
-                plan is of other graphs. Values are read on the CPU alone.
+            ValueError: shapes disagree, a type is none of the network's, the batch is not sorted,
+                an edge leaves its graph, or the plan is of other graphs. Values are read on the
+                CPU alone.
         """
         if batch is None:
             batch = torch.zeros_like(x)
@@ -92,7 +96,7 @@ class GraphNetwork(nn.Module, ABC):
         _check(x, edge_index, batch, classes)
         if num_graphs is None:
             num_graphs = int(batch[-1]) + 1 if len(batch) else 0
-        _check_values(edge_index, batch, num_graphs)
+        _check_values(x, edge_index, batch, num_graphs, self.node_types)
         if self.plan_options is None:
             plan = None
         elif plan is None:
@@ -142,10 +146,19 @@ def _check(x: Tensor, edge_index: Tensor, batch: Tensor, classes: Tensor | None)
             )
 
 
-def _check_values(edge_index: Tensor, batch: Tensor, num_graphs: int) -> None:
-    """Raise unless nodes are sorted by graph and edges stay in theirs; read on the CPU alone."""
-    if batch.device.type != "cpu" or torch.compiler.is_compiling():
+def _check_values(
+    x: Tensor, edge_index: Tensor, batch: Tensor, num_graphs: int, node_types: int | None
+) -> None:
+    """Raise unless types are known, nodes sorted and edges in their graph; on the CPU alone."""
+    if not is_readable(batch):
         return
+    if node_types is not None and x.numel():
+        low, high = (int(bound) for bound in x.aminmax())
+        if low < 0 or high >= node_types:
+            raise ValueError(
+                f"x: has types from {low} to {high}, expected 0 to {node_types - 1}: make the "
+                f"network with node_types={high + 1}, and count types from 0"
+            )
     graph_sizes(batch, num_graphs)
     if edge_index.numel() == 0:
         return
@@ -184,7 +197,8 @@ def require_choice(name: str, value: str, choices: Sequence[str]) -> None:
         raise unknown(name, value, choices)
 
 
-def require_layers(layers: int) -> None:
-    """Raise a `UsageError` unless there is a layer."""
-    if layers < 1:
-        raise UsageError(f"layers: expected 1 or more, got {layers}")
+def require_positive(**options: int) -> None:
+    """Raise a `UsageError` unless options, given by name, are 1 or more."""
+    for name, value in options.items():
+        if value < 1:
+            raise UsageError(f"{name}: expected 1 or more, got {value}")

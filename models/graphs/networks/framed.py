@@ -15,7 +15,12 @@ from eqlib.frames import (
     search_frames,
 )
 from eqlib.geometry import segment_sum
-from eqlib.models.graphs.networks.base import SIGNATURE, GraphNetwork, RaggedGraphs
+from eqlib.models.graphs.networks.base import (
+    SIGNATURE,
+    GraphNetwork,
+    RaggedGraphs,
+    require_positive,
+)
 from eqlib.models.graphs.networks.gin import IdentifiedGIN
 from eqlib.models.graphs.networks.mlp import MLP
 from eqlib.symmetry import Signature
@@ -54,6 +59,9 @@ class FrameAveraged(GraphNetwork):
             what is sampled is the average over the group.
         search: evaluate on the orders of `eqlib.frames.search_frames`, a part of those that
             training draws from: exact where one of them stands for all, which it proves.
+
+    Raises:
+        UsageError: there is to be no sample.
     """
 
     def __init__(
@@ -66,8 +74,9 @@ class FrameAveraged(GraphNetwork):
         search: bool = False,
     ) -> None:
         super().__init__()
+        require_positive(samples=samples, train_samples=train_samples)
         self.search = search
-        self.backbone = backbone
+        self.backbone, self.node_types = backbone, backbone.node_types
         self.samples, self.train_samples, self.limit = samples, train_samples, limit
         self.spectral = spectral
 

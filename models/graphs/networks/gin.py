@@ -7,7 +7,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from eqlib.geometry import gather_nodes, segment_mean, segment_sum
-from eqlib.models.graphs.networks.base import GraphNetwork, RaggedGraphs, require_choice
+from eqlib.models.graphs.networks.base import (
+    GraphNetwork,
+    RaggedGraphs,
+    require_choice,
+    require_positive,
+)
 
 Read = Literal["last", "all"]
 Pool = Literal["sum", "mean"]
@@ -33,7 +38,7 @@ class GIN(GraphNetwork):
         dropout: share of the pooled features that training sets to zero.
 
     Raises:
-        UsageError: ``read`` or ``pool`` is none of the above.
+        UsageError: ``read`` or ``pool`` is none of the above, or a size is not positive.
 
     Source:
         Xu et al., How Powerful are Graph Neural Networks?, ICLR 2019. Its classification networks
@@ -55,7 +60,8 @@ class GIN(GraphNetwork):
         super().__init__()
         require_choice("read", read, ("last", "all"))
         require_choice("pool", pool, ("sum", "mean"))
-        self.read, self.pool = read, pool
+        require_positive(width=width, layers=layers, node_types=node_types, outputs=outputs)
+        self.read, self.pool, self.node_types = read, pool, node_types
         self.embed = nn.Embedding(node_types, width)
         self.epsilon = nn.Parameter(torch.zeros(layers))
         self.layers = nn.ModuleList(_perceptron(width, inner_norm) for _ in range(layers))
@@ -98,6 +104,9 @@ class IdentifiedGIN(GIN):
         node_types: number of node types.
         outputs: numbers per graph.
         nodes: largest number of nodes of a graph.
+
+    Raises:
+        UsageError: a size is not positive.
     """
 
     def __init__(
@@ -109,6 +118,7 @@ class IdentifiedGIN(GIN):
         nodes: int = 64,
     ) -> None:
         super().__init__(width, layers, node_types, outputs)
+        require_positive(nodes=nodes)
         self.identify = nn.Embedding(nodes, width)
 
     def features(self, graphs: RaggedGraphs) -> Float[Tensor, "nodes channels"]:

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eqlib.models.graphs.networks.base import GraphNetwork, RaggedGraphs
+from eqlib.models.graphs.networks.base import GraphNetwork, RaggedGraphs, require_positive
 from eqlib.models.graphs.networks.gin import require_size
 
 
@@ -18,7 +18,12 @@ class MLP(GraphNetwork):
         node_types: number of node types.
         outputs: numbers per graph, one for each class of a classification.
         nodes: largest number of nodes of a graph; smaller ones are padded.
+
+    Raises:
+        UsageError: a size is not positive.
     """
+
+    node_types: int
 
     def __init__(
         self,
@@ -29,6 +34,8 @@ class MLP(GraphNetwork):
         nodes: int = 64,
     ) -> None:
         super().__init__()
+        require_positive(width=width, layers=layers, node_types=node_types, outputs=outputs)
+        require_positive(nodes=nodes)
         self.nodes, self.node_types = nodes, node_types
         stages: list[nn.Module] = []
         for index in range(layers):

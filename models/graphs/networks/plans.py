@@ -19,7 +19,7 @@ class PlanOptions(NamedTuple):
     Args:
         policy: "ego", the neighbourhood of each node; "node_deleted", the graph without each node;
             "node_marked", the graph with each node as the root of a copy; "whole", the graph alone;
-            "auto", of "ego" and "whole" the one with fewer pairs in a data set.
+            "auto", of "ego" and "whole" the one with fewer pairs in a data set; see `settled`.
         hops: how far ego nets reach, in edges.
         rooted: whether the centers of ego nets are marked.
     """
@@ -33,12 +33,28 @@ class PlanOptions(NamedTuple):
         """Whether each subgraph has a root."""
         return self.policy == "node_marked" or (self.rooted and self.policy == "ego")
 
-    def check(self) -> None:
+    def settled(self) -> "PlanOptions":
+        """Return these options with "ego" for "auto" where hops or roots ask for ego nets.
+
+        Raises:
+            UsageError: an option is wrong or does not go with another.
+        """
+        implied = self.policy == "auto" and (self.hops != 1 or self.rooted)
+        found = self._replace(policy="ego") if implied else self
+        found._check()
+        return found
+
+    def _check(self) -> None:
         """Raise a `UsageError` where an option is wrong or does not go with another."""
         if self.policy not in POLICIES:
             raise unknown("policy", self.policy, POLICIES)
         if self.hops < 1:
             raise UsageError(f"hops: expected 1 or more, got {self.hops}")
+        if self.hops != 1 and self.policy != "ego":
+            raise UsageError(
+                f"hops: got {self.hops}, but policy {self.policy!r} has no ego nets to reach "
+                "further; take policy 'ego', or leave hops out"
+            )
         if self.rooted and self.policy not in ("ego", "node_marked"):
             raise UsageError(
                 f"rooted: the subgraphs of policy {self.policy!r} have no root to mark; take "

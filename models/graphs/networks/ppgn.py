@@ -12,7 +12,7 @@ from eqlib.models.graphs.networks.base import (
     GraphNetwork,
     RaggedGraphs,
     require_choice,
-    require_layers,
+    require_positive,
 )
 from eqlib.models.graphs.networks.recompute import recomputed
 from eqlib.models.graphs.networks.squares import Squares, multiply, squares
@@ -46,7 +46,7 @@ class PPGN(GraphNetwork):
             them.
 
     Raises:
-        UsageError: ``pool`` is none of the above, or there is no block.
+        UsageError: ``pool`` is none of the above, or a size is not positive.
 
     Source:
         Maron et al., Provably Powerful Graph Networks, NeurIPS 2019, with the suffix that reads out
@@ -68,7 +68,8 @@ class PPGN(GraphNetwork):
     ) -> None:
         super().__init__()
         require_choice("pool", pool, ("sum", "mean", "max"))
-        require_layers(layers)
+        require_positive(width=width, layers=layers, node_types=node_types, outputs=outputs)
+        self.node_types = node_types
         self.pool, self.normalised, self.recompute = pool, normalised, recompute
         self.embed = nn.Embedding(node_types, width)
         self.edge = nn.Parameter(torch.randn(width))

@@ -13,7 +13,7 @@ from eqlib.models.graphs.networks.base import (
     RaggedGraphs,
     plan_of,
     require_choice,
-    require_layers,
+    require_positive,
 )
 from eqlib.models.graphs.networks.plans import PlanOptions, Policy
 from eqlib.models.graphs.networks.recompute import recomputed
@@ -28,6 +28,7 @@ from eqlib.subgraph import (
     polynomial_features,
     pool,
 )
+from eqlib.usage import UsageError
 
 Aggregation = Literal["mean", "sum", "attention"]
 Norm = Literal["batch", "graph", "none"]
@@ -57,8 +58,8 @@ class SPEN(GraphNetwork):
         outputs: numbers per graph, one for each class of a classification.
         policy: "ego" nets; "node_deleted", the graph without each node; "node_marked", a copy of it
             for each node, marked; "whole", the graph itself, where the network is the global
-            second-order one; "auto", of "ego" and "whole" the one with fewer pairs in the graphs
-            that `make_plan` is given.
+            second-order one; "auto", "ego" with several hops or roots, otherwise of "ego" and
+            "whole" the one with fewer pairs in the graphs that `make_plan` is given.
         hops: how far ego nets reach, in edges.
         rooted: whether the layers know the center of each ego net, with more maps.
         aggregation: what several subgraphs say of one pair or node becomes its "mean", "sum", or
@@ -109,10 +110,10 @@ class SPEN(GraphNetwork):
         polynomials: bool = False,
     ) -> None:
         super().__init__()
-        _require_options(aggregation, norm, read, layers)
-        options = PlanOptions(policy, hops, rooted)
-        options.check()
-        self.plan_options = options
+        _require_options(aggregation, norm, read, hidden)
+        require_positive(width=width, layers=layers, node_types=node_types, outputs=outputs)
+        options = PlanOptions(policy, hops, rooted).settled()
+        self.plan_options, self.node_types = options, node_types
         # where nodes are deleted, small graphs leave no subgraph that holds their edges
         self.missing: Literal["error", "drop"] = "drop" if policy == "node_deleted" else "error"
         self.read: Read = read
@@ -178,12 +179,13 @@ class _Stage(nn.Module):
         return found if self.norm is None else self.norm(*found, plan=plan)
 
 
-def _require_options(aggregation: str, norm: str, read: str, layers: int) -> None:
+def _require_options(aggregation: str, norm: str, read: str, hidden: int) -> None:
     """Refuse options that do not exist."""
     require_choice("aggregation", aggregation, ("mean", "sum", "attention"))
     require_choice("norm", norm, ("batch", "graph", "none"))
     require_choice("read", read, ("mean", "sum"))
-    require_layers(layers)
+    if hidden < 2:  # the second layer has half of them
+        raise UsageError(f"hidden: expected 2 or more, got {hidden}")
 
 
 def _channels(width: int, layers: int, polynomials: bool) -> list[dict[int, int]]:

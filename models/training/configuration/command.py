@@ -129,11 +129,13 @@ def _starting_point(task: str, options: Sequence[str]) -> RunConfig:
     preset = chosen.preset or content.get("preset", "quick")
     model = chosen.model or content.get("model")
     dataset = chosen.dataset or content.get("data", {}).get("dataset")
+    if "dataset" not in _short_options(get_task(task)):
+        dataset = None  # what names it is refused where all options are read
     config = make_config(task, model, preset, content.get("seed", 0), dataset)
     config = override(config, {g: content[g] for g in GROUPS if g in content}, str(chosen.config))
-    if chosen.dataset is None or "dataset" not in _short_options(get_task(task)):
+    if dataset is None:
         return config
-    return replace(config, data=config.data | {"dataset": chosen.dataset})
+    return replace(config, data=config.data | {"dataset": dataset})
 
 
 def _make_parser(start: RunConfig) -> ArgumentParser:

@@ -171,8 +171,7 @@ def make_config(
         model: name of the model; None takes the preset's own choice.
         preset: name of the preset.
         seed: seed of all randomness.
-        dataset: the data set whose settings the preset gives; None takes the default one. It is no
-            part of the configuration for that.
+        dataset: the data set, for tasks that have several; None takes the default one.
 
     Raises:
         UsageError: a name is unknown, or the preset's file holds a wrong name or value.
@@ -182,6 +181,9 @@ def make_config(
     model = choose_model(task_class, model or base.default_model(dataset))
     config = RunConfig(task, model, preset, seed)
     found = base.settings(model, dataset)
+    if dataset is not None:
+        make_options(task_class, {"dataset": dataset})  # a wrong name is not the preset's fault
+        found = merge(found, {"data": {"dataset": dataset}})
     return override(config, found, f"preset {preset} of {task_class.name}")
 
 
@@ -221,11 +223,6 @@ def settle(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     return replace(config, network=settled)
 
 
-def is_open(config: RunConfig) -> bool:
-    """Whether there are options without a value, which the data decide."""
-    return any(config.network.get(name) in _OPEN for name in _open_names(config))
-
-
 def schema_of(config: RunConfig) -> Schema:
     """Return the classes whose arguments are a configuration's options, by group."""
     task = get_task(config.task)
@@ -244,7 +241,7 @@ def make_options(task: type[Task], values: Mapping[str, Any]) -> Any:
     """
     try:
         return task.options(**values)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(f"data: {error}") from error
 
 
@@ -289,6 +286,8 @@ def command_line(config: RunConfig) -> str:
     """Return the `eqlib train` command that trains this configuration from its preset."""
     dataset = config.data.get("dataset")
     preset = make_config(config.task, config.model, config.preset, config.seed, dataset).to_dict()
+    if dataset is not None:
+        preset["data"]["dataset"] = get_task(config.task).options().dataset  # another is an option
     words = ["eqlib", "train", config.task, "--model", config.model]
     words += ["--preset", config.preset, "--seed", str(config.seed)]
     settings = config.to_dict()

@@ -87,12 +87,13 @@ def _per_fold(
     """Return one entry for each fold."""
     entries = []
     for place, fold in enumerate(dict.fromkeys(run.fold for run in runs)):
+        mine = [run.report for run in runs if run.fold == fold]
         entry: dict[str, Any] = {"fold": fold}
         entry |= {name: figures[place] for name, figures in values.items()}
         if "nested" in by_rule:
             entry["nested_epoch"] = by_rule["nested"][place].report["best_epoch"]
-        entry["test_items"] = runs[0].report["sizes"]["test"]
-        entry["seconds"] = sum(run.report["seconds"] for run in runs if run.fold == fold)
+        entry["test_items"] = mine[0]["sizes"]["test"]
+        entry["seconds"] = sum(report["seconds"] for report in mine)
         entries.append(entry)
     return entries
 

@@ -1,6 +1,5 @@
 """The runs of a cross-validation, one after the other in one process."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
@@ -11,11 +10,12 @@ from eqlib.models.training.folds.figures import Finished, gather
 from eqlib.models.training.folds.page import folds_page
 from eqlib.models.training.folds.picture import draw_folds
 from eqlib.models.training.loop import saved_bytes
-from eqlib.models.training.procedure import Figures, Job, carry_out
+from eqlib.models.training.procedure import Figures, Job, build_model, carry_out
 from eqlib.models.training.progress import say
-from eqlib.models.training.reports import read_rows
+from eqlib.models.training.reports import read_reports, read_rows
 from eqlib.models.training.single import train_and_test
 from eqlib.models.training.storage import check_folder, explain_failure, is_finished
+from eqlib.usage import UsageError
 
 PICTURE = "folds.png"
 
@@ -33,8 +33,15 @@ def cross_validate(job: Job) -> Figures:
 
     Every part is a run of its own in a folder ``fold-K-RULE``: finished ones are left as they are,
     an interrupted one continues from its last checkpoint.
+
+    Raises:
+        UsageError: the folder's folds are of other data, or a finished one has lost its figures.
     """
+    build_model(job.task, job.config)  # a wrong option fails before anything is written
     job.start()
+    with job.processes.main_first():
+        loaded = job.task.load()
+    job.check_data(loaded)
     parts = list(_parts(job))
     for number, part in enumerate(parts, start=1):
         if is_finished(part.job.out):
@@ -97,5 +104,11 @@ def _sizes(splits: Any) -> dict[str, int]:
 
 
 def _finished(part: Part) -> Finished:
-    report = json.loads((part.job.out / "report.json").read_text())
-    return Finished(part.fold, part.protocol, report, read_rows(part.job.out))
+    out = part.job.out
+    report, rows = read_reports([out / "report.json"])[0], read_rows(out)
+    if not rows:
+        raise UsageError(
+            f"{out / 'metrics.jsonl'} is missing or empty, but the fold is finished: restore it, "
+            f"or remove {out} and resume, which trains the fold again"
+        )
+    return Finished(part.fold, part.protocol, report, rows)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eqlib.models.training.storage import append_text, explain_failure, write_durably
+from eqlib.usage import UsageError
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -50,11 +51,19 @@ class Metrics:
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """Return the rows of a run, without a last one that a crash cut short."""
+    """Return the rows of a run, without a last one that a crash cut short.
+
+    Raises:
+        UsageError: another one is damaged.
+    """
     path = folder / "metrics.jsonl"
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged: {error}; restore it from a copy") from error
 
 
 def _csv(rows: list[Row], header: bool) -> str:

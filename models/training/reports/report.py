@@ -294,7 +294,8 @@ def _read_report(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
-        raise UsageError(f"{path} is damaged or not JSON: {error}") from error
+        mend = "where the run is still there, remove the file and resume, which writes it again"
+        raise UsageError(f"{path} is damaged or not JSON: {error}; {mend}") from error
     missing = [key for key in REQUIRED if not isinstance(report, dict) or key not in report]
     if missing:
         raise UsageError(f"{path} is not a report: {', '.join(missing)} missing")

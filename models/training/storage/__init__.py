@@ -10,7 +10,9 @@ from eqlib.models.training.storage.checkpoint import (
 )
 from eqlib.models.training.storage.files import append_text, explain_failure, write_durably
 from eqlib.models.training.storage.folder import (
+    check_data,
     check_folder,
+    has_more_folds,
     is_finished,
     newest_of_run,
     prepare_folder,
@@ -21,8 +23,10 @@ __all__ = [
     "CheckpointError",
     "Weights",
     "append_text",
+    "check_data",
     "check_folder",
     "explain_failure",
+    "has_more_folds",
     "is_finished",
     "load_or_make",
     "newest_of_run",

@@ -16,15 +16,17 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from eqlib.models.training.storage.files import explain_failure, flush_folder, write_durably
+from eqlib.usage import UsageError
 
 Weights = dict[str, Tensor]
 
 MODEL, BEST, STATE, MANIFEST = "model.safetensors", "best.safetensors", "state.pt", "manifest.json"
 FORMAT = 1
 KEPT = 2
+_PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UsageError):
     """A checkpoint is missing, damaged or not what it claims to be."""
 
 
@@ -200,13 +202,19 @@ def _read_verified(path: Path, manifest: Mapping[str, Any]) -> bytes:
     expected = manifest["files"][path.name]
     if _sha256(content) == expected["sha256"]:
         return content
-    if path.suffix == ".safetensors" and content.startswith((b"\x80", b"PK")):
+    if path.suffix == ".safetensors" and _is_pickle(content):
         problem = "is a pickle, not a safetensors file, and was not opened"
     elif len(content) != expected["bytes"]:
         problem = f"is {len(content)} bytes long instead of {expected['bytes']}"
     else:
         problem = "does not match its checksum" + _damaged_tensors(path, content, manifest)
     raise CheckpointError(f"{path} {problem}. {_MEND}")
+
+
+def _is_pickle(content: bytes) -> bool:
+    """Whether a file that should hold tensors is a pickle, or a zip file with one."""
+    # the length of a safetensors header may begin as pickles do, but a brace follows it
+    return content.startswith(_PICKLES) and content[8:9] != b"{"
 
 
 def _damaged_tensors(path: Path, content: bytes, manifest: Mapping[str, Any]) -> str:

@@ -65,7 +65,7 @@ def test_the_data_set_typed_comes_before_that_of_a_file(tmp_path):
     path.write_text(yaml.safe_dump({"data": {"dataset": "mutag", "folds": 3}}))
     assert parse_train("graphs", ["--config", str(path)]).config.data["dataset"] == "mutag"
     options = ["--config", str(path), "--dataset", "exp_classify"]
-    with pytest.raises(UsageError, match="folds: exp_classify has one split"):
+    with pytest.raises(UsageError, match="folds: is for sets with folds, and exp_cl"):
         parse_train("graphs", options)
     data = parse_train("graphs", [*options, "--data.folds", "null"]).config.data
     assert (data["dataset"], data["folds"]) == ("exp_classify", None)
@@ -74,8 +74,11 @@ def test_the_data_set_typed_comes_before_that_of_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--fold", "2"], r"fold: exp_classify has one split; choose .* --dataset: mutag, ptc"),
-        (["--dataset", "brec", "--folds", "2"], "folds: brec has one split"),
+        (["--fold", "2"], r"fold: is for sets with folds, .*; choose one by --dataset: mutag, ptc"),
+        (["--data.protocol", "published"], "protocol: is for sets with folds, and exp_cl"),
+        (["--data.download", "true"], "download: is for sets with folds, and exp_classify has"),
+        (["--dataset", "brec", "--data.protocol", "nested"], "protocol: is for sets with folds"),
+        (["--dataset", "brec", "--folds", "2"], "folds: is for sets with folds, and brec has none"),
         (["--dataset", "mutagg"], "data: unknown dataset 'mutagg'; did you mean 'mutag'"),
         (["--dataset", "mutag", "--model", "spn"], "did you mean 'spen'"),
         (["--dataset", "mutag", "--fold", "11"], "fold: expected 1 to 10, got 11"),

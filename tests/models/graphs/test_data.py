@@ -6,6 +6,7 @@ import torch
 
 from eqlib.models.graphs import DataOptions, Graphs, exp_classify, load
 from eqlib.models.graphs.data.ragged import relabel, relabellings
+from eqlib.usage import UsageError
 
 
 def test_a_batch_holds_the_chosen_graphs_in_order(pairs):
@@ -112,6 +113,23 @@ def test_a_damaged_exp_is_refused(damage, exp):
         content["y"] = content["y"][:-1]
     np.savez(path, **content)
     with pytest.raises(ValueError, match=r"y missing|1199 labels"):
+        exp_classify(exp)
+
+
+@pytest.mark.parametrize("kept", [0, 100, 1000, -1], ids="the first {} bytes".format)
+def test_a_truncated_exp_is_named(kept, exp):
+    path = exp / "exp" / "exp.npz"
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(UsageError, match=r"exp\.npz is damaged or of another format"):
+        exp_classify(exp)
+
+
+def test_a_damaged_array_of_exp_is_named(exp):
+    path = exp / "exp" / "exp.npz"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"exp\.npz is damaged .*CRC"):
         exp_classify(exp)
 
 

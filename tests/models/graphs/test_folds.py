@@ -2,16 +2,21 @@
 
 import copy
 import json
+import shutil
 
+import networkx
 import pytest
 import torch
 
-from eqlib.models.graphs import DataOptions, GraphSeparation
+from eqlib.cli import main
+from eqlib.models.graphs import DataOptions, GraphClassification
 from eqlib.models.graphs.networks import GIN, PPGN, SPEN
 from eqlib.models.graphs.networks import base as networks
 from eqlib.models.training import evaluate, train
 from eqlib.models.training.configuration import load_config, parse_train
 from eqlib.models.training.loop import Trainer, to_device
+from eqlib.usage import UsageError
+from tests.models.graphs.folds import random_graphs, write_public, write_text
 from tests.tolerances import EQUIVARIANCE
 
 SHORT = ["--training.epochs", "3", "--training.batch_size", "20", "--training.evaluate_every", "1"]
@@ -24,7 +29,7 @@ def command(*options):
 
 
 def task_of(text, **options):
-    return GraphSeparation(DataOptions("mutag", **options), text)
+    return GraphClassification(DataOptions("mutag", **options), text)
 
 
 def small(network, **options):
@@ -87,8 +92,109 @@ def test_sizes_are_those_of_the_data(text):
     assert found == {"node_types": 3, "outputs": 2, "nodes": 6}
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "least"), [("node_types", 2, 3), ("outputs", 1, 2), ("nodes", 5, 6)]
+)
+def test_sizes_that_the_data_exceed_are_refused(name, given, least, text):
+    with pytest.raises(UsageError, match=f"network.{name}: got {given}, but MUTAG needs {least}"):
+        task_of(text).network_options({name: given})
+    assert task_of(text).network_options({name: least + 1})[name] == least
+
+
+@pytest.mark.parametrize("option", ["node_types", "outputs"])
+def test_sizes_are_compared_where_all_of_them_are_given(option, text, tmp_path):
+    given = ["--network.node_types", "3", "--network.outputs", "2", f"--network.{option}", "1"]
+    with pytest.raises(UsageError, match=f"network.{option}: got 1, but MUTAG needs"):
+        train(command(*given), tmp_path / "run", data_dir=text)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def dense(tmp_path):
+    """A folder with a stand-in of MUTAG whose ego nets are dearer than whole graphs."""
+    wheels = [(i % 2, [i % 3] * 6, networkx.wheel_graph(6)) for i in range(40)]
+    write_text(tmp_path / "MUTAG", "MUTAG", wheels)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("options", "policy"),
+    [
+        ({}, "whole"),
+        ({"hops": 2}, "ego"),
+        ({"rooted": True}, "ego"),
+        ({"policy": "auto", "hops": 2}, "ego"),
+    ],
+    ids=str,
+)
+def test_hops_and_roots_ask_for_ego_nets_however_dear(options, policy, dense, capsys):
+    given = {"policy": None, "hops": 1, "rooted": False} | options
+    assert task_of(dense).network_options(given)["policy"] == policy
+    assert capsys.readouterr().err.endswith(f"policy {policy}\n")
+
+
+def test_two_hops_are_trained_on_where_they_are_asked_for(dense, tmp_path):
+    config = command("--model", "spen", "--network.hops", "2", "--folds", "2")
+    report = train(config, tmp_path / "run", data_dir=dense)
+    assert report["data"]["plan"]["policy"] == "ego, 2 hops"
+    assert load_config(tmp_path / "run" / "config.yaml").network["policy"] == "ego"
+
+
+@pytest.mark.parametrize("policy", ["ego", "whole", "node_marked"])
+def test_nothing_is_said_of_a_policy_that_is_given(policy, dense, capsys):
+    given = {"policy": policy, "hops": 1, "rooted": False}
+    assert task_of(dense).network_options(given)["policy"] == policy
+    assert capsys.readouterr().err == ""
+    with pytest.raises(UsageError, match=r"hops: (expected|got 0)"):
+        task_of(dense).network_options(given | {"hops": 0})
+
+
+@pytest.mark.parametrize("policy", ["whole", "node_deleted", "node_marked"])
+def test_hops_without_ego_nets_are_refused(policy, dense, tmp_path):
+    config = command("--model", "spen", "--network.hops", "2", "--network.policy", policy)
+    with pytest.raises(UsageError, match=f"hops: got 2, but policy '{policy}' has no ego nets"):
+        train(config, tmp_path / "run", data_dir=dense)
+    assert not (tmp_path / "run").exists()
+
+
+def test_folds_of_other_graphs_labels_or_folds_are_not_mixed(text, tmp_path):
+    """Neither the graphs nor the folds of the first fold need be other ones."""
+    run, folder = tmp_path / "run", text / "tu" / "MUTAG"
+    config = command("--folds", "2", "--training.epochs", "1")
+    train(config, run, data_dir=text)
+    (run / "report.json").unlink()
+    shutil.rmtree(run / "fold-2-nested")
+    changes = {
+        "10fold_idx/train_idx-9.txt": lambda t: t.partition("\n")[2],
+        "10fold_idx/test_idx-2.txt": lambda t: t.partition("\n")[2],
+        "MUTAG.txt": lambda t: t.replace("43\n2 0\n", "43\n2 3\n"),
+    }
+    for name, change in changes.items():
+        other = shutil.copytree(folder, tmp_path / "other" / name / "MUTAG")
+        content = (other / name).read_text()
+        (other / name).write_text(change(content))
+        assert (other / name).read_text() != content
+        with pytest.raises(UsageError, match="began with other data than there are now"):
+            train(config, run, resume=True, data_dir=other.parent)
+    public = tmp_path / "public"
+    write_public(public / "MUTAG", "MUTAG", random_graphs(43))
+    with pytest.raises(UsageError, match="began with other data than there are now"):
+        train(config, run, resume=True, data_dir=public)
+    assert train(config, run, resume=True, data_dir=text)["dataset"] == "MUTAG"
+
+
+def test_what_only_selects_is_not_printed(text, tmp_path, capsys):
+    out = tmp_path / "run"
+    words = ["--dataset", "mutag", "--model", "gin", *SMALL, "--data-dir", str(text)]
+    assert main(["train", "graphs", *words, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "test accuracy" in printed
+    assert "wrong" not in printed
+    assert "wrong" in json.loads((out / "report.json").read_text())["test"]
+
+
 def test_the_cheaper_policy_is_that_of_the_data(text):
-    found = task_of(text).network_options({"policy": None, "hops": 1, "width": 4})
+    found = task_of(text).network_options({"policy": None, "hops": 1, "rooted": False})
     assert found["policy"] in ("ego", "whole")
     given = command("--model", "spen", "--network.policy", "node_deleted")
     assert given.network["policy"] == "node_deleted"
@@ -169,10 +275,6 @@ def test_part_and_selection_have_the_plan_of_their_graphs(text):
 
 def test_learning_beats_the_majority(tmp_path):
     """Degrees tell two kinds of graphs apart; the folds see it, by both rules."""
-    import networkx
-
-    from tests.models.graphs.folds import write_text
-
     kinds = [networkx.cycle_graph, networkx.complete_graph]
     graphs = [(i % 2, [0] * (4 + i % 3), kinds[i % 2](4 + i % 3)) for i in range(40)]
     write_text(tmp_path / "MUTAG", "MUTAG", graphs)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from eqlib.models.graphs import decode_graph6, encode_graph6, load, read_graph6, read_tu
+from eqlib.usage import UsageError
 
 
 @pytest.mark.parametrize("nodes", [0, 1, 2, 5, 8, 62, 63, 64, 130], ids=lambda n: f"n={n}")
@@ -74,20 +75,46 @@ def test_text_of_tu_sets_is_read_with_labels_and_tags_numbered_anew(tmp_path):
     assert graphs.edge_index.tolist() == [[0, 0, 1, 2], [1, 2, 0, 0]]
 
 
+def test_what_follows_the_neighbours_and_blank_lines_at_the_end_are_passed_over(tmp_path):
+    path = tmp_path / "TINY.txt"
+    path.write_text(TU.replace("4 2 1 2", "4 2 1 2 77 78") + "\n \n")
+    assert read_tu(path).edge_index.tolist() == [[0, 0, 1, 2], [1, 2, 0, 0]]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (TU[:-4], "line 6: the file ends before"),
         (TU.replace("4 2 1 2", "4 2 1"), "line 3: expected 2 neighbours, got 1"),
         (TU.replace("4 2 1 2", "4 2 1 x"), "line 3: .*'x'"),
+        (TU.replace("4 2 1 2", "4 2 1 3"), "line 3: expected neighbours from 0 to 2, got 3"),
+        (TU.replace("4 1 0", "4 1 -1"), "line 5: expected neighbours from 0 to 2, got -1"),
+        (TU.replace("4 1 0", "4 -1 0"), "line 5: expected -1 neighbours, got 1"),
+        (TU.replace("4 1 0", "4 0"), "line 3: node 0 has neighbour 2, whose line 5 lacks 0"),
+        (TU.replace("7 1 0", "7 1 2"), "line 3: node 0 has neighbour 1, whose line 4 lacks 0"),
+        (TU.replace("1 0\n9 0", "-1 0\n9 0"), "line 6: expected the number of nodes .*, got -1"),
+        (TU + "1 0\n9 0\n", "line 8: expected the end of the file after its last graph"),
+        ("", "line 0: the file ends before"),
     ],
-    ids=["truncated", "neighbour missing", "not a number"],
+    ids=[
+        *("truncated", "neighbour missing", "not a number", "beyond", "negative", "degree"),
+        *("one way", "another way", "size", "too long", "empty"),
+    ],
 )
 def test_a_damaged_tu_file_is_named(text, message, tmp_path):
     path = tmp_path / "TINY.txt"
     path.write_text(text)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UsageError, match=f"TINY.txt, {message}"):
         read_tu(path)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    path = tmp_path / "TINY.txt"
+    path.write_bytes(b"2\n\x93\xff\x00")
+    with pytest.raises(UsageError, match=r"TINY.txt is damaged .*can't decode byte 0x93"):
+        read_tu(path)
+    with pytest.raises(UsageError, match=r"cannot read .*missing.txt: No such file"):
+        read_tu(tmp_path / "missing.txt")
 
 
 @pytest.mark.data

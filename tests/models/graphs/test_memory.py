@@ -47,7 +47,7 @@ def test_weights_do_not_count(rings):
 def test_the_command_names_what_is_wrong(tmp_path, capsys):
     assert main(["--dataset", "mutagen", "--data-dir", str(tmp_path)]) == 2
     assert "did you mean 'mutag'" in capsys.readouterr().err
-    assert main(["--dataset", "mutag", "--data-dir", str(tmp_path)]) == 1
+    assert main(["--dataset", "mutag", "--data-dir", str(tmp_path)]) == 2
 
 
 @pytest.mark.data

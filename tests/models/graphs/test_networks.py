@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from eqlib.frames import node_classes
-from eqlib.models.graphs import FAGIN, FAMLP, GAGIN, GIN, MLP, FrameAveraged
+from eqlib.models.graphs import FAGIN, FAMLP, GAGIN, GIN, MLP, PPGN, SPEN, FrameAveraged
 from eqlib.models.graphs.networks import IdentifiedGIN
 from eqlib.models.graphs.networks.base import SIGNATURE, RaggedGraphs
 from eqlib.symmetry import equivariance_error
+from eqlib.usage import UsageError
 from tests.tolerances import EQUIVARIANCE
 
 NETWORKS = [GIN, MLP, FAGIN, FAMLP, GAGIN]
@@ -184,3 +185,36 @@ def test_a_wrong_input_is_named(name, value, error, message, pairs):
     given[name] = value
     with pytest.raises(error, match=message):
         build(FAGIN)(**given)
+
+
+TYPED = [GIN, MLP, FAGIN, FAMLP, GAGIN, PPGN, SPEN]
+
+
+@pytest.mark.parametrize("types", [[0, 5, 1], [0, -1, 1]], ids=["beyond", "negative"])
+@pytest.mark.parametrize("network", TYPED, ids=lambda network: network.__name__)
+def test_types_that_a_network_does_not_have_are_refused(network, types):
+    x, edge_index = torch.tensor(types), torch.tensor([[0, 1], [1, 0]])
+    made = network(width=4, layers=2, node_types=3)
+    low, high = min(types), max(types)
+    message = rf"x: has types from {low} to {high}, expected 0 to 2: .* node_types={high + 1}"
+    with pytest.raises(ValueError, match=message):
+        made(x, edge_index)
+    with torch.random.fork_rng():
+        made.eval()(torch.tensor([0, 2, 1]), edge_index)  # control: these are there
+
+
+@pytest.mark.parametrize("option", ["width", "layers", "node_types", "outputs"])
+@pytest.mark.parametrize("network", TYPED, ids=lambda network: network.__name__)
+@pytest.mark.unchecked
+def test_sizes_that_are_not_positive_are_named(network, option):
+    for value in (0, -3):
+        with pytest.raises(UsageError, match=f"{option}: expected 1 or more, got {value}"):
+            network(**{option: value})
+
+
+@pytest.mark.parametrize("option", ["nodes", "samples", "train_samples"])
+@pytest.mark.unchecked
+def test_frames_need_nodes_and_samples(option):
+    for network in (FAGIN, FAMLP, GAGIN):
+        with pytest.raises(UsageError, match=f"{option}: expected 1 or more, got 0"):
+            network(**{option: 0})

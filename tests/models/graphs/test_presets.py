@@ -4,11 +4,11 @@ import inspect
 
 import pytest
 
-from eqlib.models.graphs import GraphSeparation
+from eqlib.models.graphs import GraphClassification
 from eqlib.models.graphs.brec.command import LAYERS, WIDTH
 from eqlib.models.graphs.data import COLLECTIONS
 from eqlib.models.graphs.variants import VARIANTS
-from eqlib.models.training.configuration import make_config
+from eqlib.models.training.configuration import command_line, make_config, parse_train
 
 PRESETS = ["quick", "cpu", "gpu", "paper"]
 NETWORKS = ["spen", "gin", "ppgn", "fa_gin"]
@@ -21,8 +21,17 @@ def test_every_network_has_settings_for_every_set(preset, dataset):
         config = make_config("graphs", model, preset, 0, dataset)
         network = {name: value for name, value in config.network.items() if value is not None}
         with_sizes = network | ({"nodes": 8} if model == "fa_gin" else {})
-        assert GraphSeparation.models[model](**with_sizes)
+        assert GraphClassification.models[model](**with_sizes)
         assert config.training.epochs >= 10
+
+
+def test_the_data_set_is_a_part_of_the_configuration():
+    config = make_config("graphs", model="gin", dataset="mutag")
+    assert config.data["dataset"] == "mutag"
+    assert make_config("graphs", model="gin").data["dataset"] == "exp_classify"
+    command = "eqlib train graphs --model gin --preset quick --seed 0 --data.dataset mutag"
+    assert command_line(config) == command
+    assert parse_train("graphs", command.split()[3:]).config == config
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda name: f"{name}.yaml")
@@ -42,13 +51,13 @@ def test_brec_has_its_protocol(preset):
     assert (training.schedule, training.clip_norm, training.warmup_epochs) == ("constant", None, 0)
 
 
-@pytest.mark.parametrize("model", GraphSeparation.models)
+@pytest.mark.parametrize("model", GraphClassification.models)
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda name: f"{name}.yaml")
 def test_both_commands_judge_brec_with_the_same_networks(preset, model):
     network, options = VARIANTS[model]
     parameters = inspect.signature(network).parameters.items()
     defaults = {name: parameter.default for name, parameter in parameters}
-    sized = dict.fromkeys(GraphSeparation.sized & defaults.keys())
+    sized = dict.fromkeys(GraphClassification.sized & defaults.keys())
     expected = defaults | options | {"width": WIDTH, "layers": LAYERS} | sized
     assert make_config("graphs", model, preset, 0, "brec").network == expected
 

@@ -129,7 +129,7 @@ def test_wrong_names_are_refused(capsys, tmp_path):
     assert "unknown dataset 'sr26'; did you mean 'sr25'" in capsys.readouterr().err
     assert main(["--model", "mlp"]) == 2
     assert "unknown model 'mlp'" in capsys.readouterr().err
-    assert main(["--data-dir", str(tmp_path)]) == 1
+    assert main(["--data-dir", str(tmp_path)]) == 2
     with pytest.raises(TypeError, match="network is of type MLP; expected GIN, PPGN or SPEN"):
         graph_colours(MLP(), batch_of([rook()]), 1)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from eqlib.models.graphs import FAGIN, GIN, GraphSeparation, exp_classify
+from eqlib.models.graphs import FAGIN, GIN, GraphClassification, exp_classify
 from eqlib.models.graphs.networks.base import SIGNATURE
 from eqlib.models.graphs.task import network_inputs
 from tests.tolerances import EQUIVARIANCE
@@ -23,7 +23,7 @@ def splits(exp):
 def test_gin_is_right_for_one_half_of_the_pairs(splits):
     batch = splits.test[torch.arange(20)]
     with torch.no_grad():
-        found = GraphSeparation().measures(build(GIN), batch)
+        found = GraphClassification().measures(build(GIN), batch)
     assert found["accuracy"].sum() == 10
     assert found["agreement"].eq(1).all()
     assert found["accuracy_relabelled"].sum() == 10
@@ -32,7 +32,7 @@ def test_gin_is_right_for_one_half_of_the_pairs(splits):
 def test_measures_of_sampled_frames_count_those_relabellings_that_agree(splits):
     batch = splits.test[torch.arange(20)]
     with torch.no_grad():
-        found = GraphSeparation().measures(build(FAGIN, samples=1), batch)
+        found = GraphClassification().measures(build(FAGIN, samples=1), batch)
     assert set(found) == {"cross_entropy", "accuracy", "agreement", "accuracy_relabelled"}
     assert all(values.shape == (20,) for values in found.values())
     assert ((found["agreement"] > 0) & (found["agreement"] <= 1)).any()
@@ -44,28 +44,28 @@ def test_measures_of_sampled_frames_count_those_relabellings_that_agree(splits):
 
 
 def test_validation_has_no_relabellings(splits):
-    found = GraphSeparation().measures(build(GIN), splits.valid[torch.arange(4)])
+    found = GraphClassification().measures(build(GIN), splits.valid[torch.arange(4)])
     assert set(found) == {"cross_entropy", "accuracy"}
 
 
 def test_losses_are_the_cross_entropy_of_each_graph(splits):
     batch, network = splits.train[torch.arange(6)], build(GIN)
-    losses = GraphSeparation().losses(network, batch)
+    losses = GraphClassification().losses(network, batch)
     chance = network(**network_inputs(batch)).softmax(1).gather(1, batch["y"][:, None])
     assert torch.allclose(losses, -chance[:, 0].log(), atol=1e-6)
 
 
 def test_the_report_passes_gin_and_states_the_error_of_sampled_frames(splits):
-    errors = GraphSeparation().equivariance(build(GIN), splits.test)
+    errors = GraphClassification().equivariance(build(GIN), splits.test)
     assert errors["float32"] < EQUIVARIANCE[torch.float32]
     assert errors["float64"] < EQUIVARIANCE[torch.float64]
     network = build(FAGIN)
-    assert GraphSeparation().equivariance(network, splits.test)["float64"] > 1e-3
+    assert GraphClassification().equivariance(network, splits.test)["float64"] > 1e-3
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
 
 
 def test_inputs_are_those_of_the_signature(splits):
-    example = GraphSeparation().example(splits.test)
+    example = GraphClassification().example(splits.test)
     assert set(example) == {*SIGNATURE.inputs, "classes", "num_graphs"}
     assert example["num_graphs"] == 100
 
@@ -80,10 +80,12 @@ def test_training_separates_pairs_with_frames_and_none_without(splits):
             for _ in range(50):
                 batch = splits.train[torch.randint(len(splits.train), (40,))]
                 optimiser.zero_grad()
-                GraphSeparation().losses(made, batch).mean().backward()
+                GraphClassification().losses(made, batch).mean().backward()
                 optimiser.step()
             with torch.no_grad():
-                measures = GraphSeparation().measures(made.eval(), splits.valid[torch.arange(40)])
+                measures = GraphClassification().measures(
+                    made.eval(), splits.valid[torch.arange(40)]
+                )
         accuracy[network] = measures["accuracy"].mean().item()
     assert accuracy[GIN] == 0.5
     assert accuracy[FAGIN] > 0.9, accuracy
@@ -92,6 +94,6 @@ def test_training_separates_pairs_with_frames_and_none_without(splits):
 def test_the_picture_is_a_png(splits, tmp_path):
     pytest.importorskip("matplotlib", reason="the picture needs the extra eqlib[plot]")
     path = tmp_path / "predictions.png"
-    GraphSeparation().picture(build(GIN), splits.test, path)
+    GraphClassification().picture(build(GIN), splits.test, path)
     assert path.read_bytes().startswith(b"\x89PNG")
     assert 10_000 < path.stat().st_size < 200_000

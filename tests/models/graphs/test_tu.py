@@ -6,7 +6,7 @@ import zipfile
 import pytest
 import torch
 
-from eqlib.models.graphs import DataOptions, GraphSeparation
+from eqlib.models.graphs import DataOptions, GraphClassification
 from eqlib.models.graphs.data import (
     COLLECTIONS,
     fold_splits,
@@ -172,7 +172,7 @@ def test_nothing_is_downloaded_unless_that_is_asked_for(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError):
         load_collection("mutag", tmp_path)
     assert asked == []
-    task = GraphSeparation(DataOptions("mutag", download=True), tmp_path)
+    task = GraphClassification(DataOptions("mutag", download=True), tmp_path)
     assert len(task.load().train) == 16
     assert asked == [tmp_path / "tu"]
 
@@ -182,15 +182,22 @@ def test_nothing_is_downloaded_unless_that_is_asked_for(tmp_path, monkeypatch):
     ("file", "change", "message"),
     [
         ("A", lambda t: t.replace(", ", " ; ", 1), "MUTAG_A.txt"),
-        ("A", lambda t: t + "1, 39\n", "an edge joins two graphs"),
-        ("A", lambda t: t + "1, 999\n", "expected nodes 1 to"),
+        ("A", lambda t: t + "1, 39\n", "A.txt, line 89: an edge joins two graphs"),
+        ("A", lambda t: t + "1, 999\n", "A.txt, line 89: expected nodes 1 to 40, got"),
+        ("A", lambda t: t.partition("\n")[2], "A.txt, line 1: the edge back is missing"),
+        ("A", lambda t: "", "MUTAG_A.txt is empty"),
+        ("graph_indicator", lambda t: "\n", "MUTAG_graph_indicator.txt is empty"),
+        ("graph_labels", lambda t: "\x93", "MUTAG_graph_labels.txt: could not convert"),
         ("A", lambda t: "1\n2\n", "two numbers in a line"),
         ("graph_labels", lambda t: t[:-2], "graph_labels.txt has 9 lines"),
-        ("graph_indicator", lambda t: t[::-1], "in ascending order"),
+        ("graph_indicator", lambda t: t[::-1], "line 12: expected graphs 1 to 10 in ascending"),
         ("node_labels", lambda t: t[:-2], "expected one for each of the 40 nodes"),
         ("graph_labels", None, "there is no MUTAG_graph_labels.txt"),
     ],
-    ids=["no number", "across", "outside", "one column", "labels", "order", "types", "missing"],
+    ids=[
+        *("no number", "across", "outside", "one way", "no edges", "no nodes", "no text"),
+        *("one column", "labels", "order", "types", "missing"),
+    ],
 )
 def test_damaged_public_files_are_named(file, change, message, tmp_path):
     write_public(tmp_path / "MUTAG", "MUTAG", random_graphs(10))
@@ -199,13 +206,13 @@ def test_damaged_public_files_are_named(file, change, message, tmp_path):
         path.unlink()
     else:
         path.write_text(change(path.read_text()))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UsageError, match=message):
         read_public(tmp_path / "MUTAG", "MUTAG")
 
 
 def test_a_damaged_zip_file_is_named(tmp_path):
     (tmp_path / "MUTAG.zip").write_bytes(b"PK but no archive")
-    with pytest.raises(ValueError, match="damaged or no zip file; download it again"):
+    with pytest.raises(ValueError, match=r"MUTAG\.zip is damaged .*download it again"):
         load_collection("mutag", tmp_path)
 
 
@@ -219,17 +226,18 @@ def test_a_damaged_zip_file_is_named(tmp_path):
         ("test", "8\n43\n", "got graph 43, expected 0 to 42"),
         ("test", "8\n-1\n", "got graph -1"),
         ("test", "8 x\n", "expected one number"),
+        ("test", b"\x93\xff", "test_idx-3.txt is damaged"),
         ("test", "0\n8\n", "graph 0 is for training and for testing"),
     ],
-    ids=["missing", "empty", "twice", "outside", "negative", "no number", "overlap"],
+    ids=["missing", "empty", "twice", "outside", "negative", "no number", "binary", "overlap"],
 )
 def test_damaged_folds_are_named(part, change, message, text):
     path = text / "tu" / "MUTAG" / "10fold_idx" / f"{part}_idx-3.txt"
     if change is None:
         path.unlink()
     else:
-        path.write_text(change)
-    with pytest.raises(ValueError, match=message):
+        path.write_bytes(change if isinstance(change, bytes) else change.encode())
+    with pytest.raises(UsageError, match=message):
         load_collection("mutag", text)
 
 
@@ -239,8 +247,11 @@ def test_damaged_folds_are_named(part, change, message, text):
     [
         ({"dataset": "mutag", "fold": 11}, "fold: expected 1 to 10"),
         ({"dataset": "mutag", "folds": 0}, "folds: expected 2 to 10"),
-        ({"dataset": "exp_classify", "folds": 10}, "exp_classify has one split"),
-        ({"dataset": "brec", "fold": 2}, "brec has one split"),
+        (
+            {"dataset": "exp_classify", "folds": 10},
+            "folds: is for sets with folds, and exp_cl",
+        ),
+        ({"dataset": "brec", "fold": 2}, "fold: is for sets with folds, and brec has none"),
         ({"dataset": "mutagg"}, "did you mean 'mutag'"),
     ],
     ids=str,
@@ -304,8 +315,8 @@ def test_published_sets_have_the_published_sizes(name, graphs, classes, types, n
     ids=str,
 )
 def test_the_policy_of_fewer_pairs_is_chosen_for_a_set(name, whole, egos, policy, data, capsys):
-    task = GraphSeparation(DataOptions(name), data / "graphs")
-    found = task.network_options({"policy": None, "hops": 1})
+    task = GraphClassification(DataOptions(name), data / "graphs")
+    found = task.network_options({"policy": None, "hops": 1, "rooted": False})
     assert found["policy"] == policy
     assert f"sum m^2 = {egos:,}, sum n^2 = {whole:,}" in capsys.readouterr().err
     facts = task.facts(task.load())

@@ -16,6 +16,7 @@ from eqlib.models.training import single as module
 from eqlib.models.training.configuration import load_config, parse_train
 from eqlib.models.training.loop import Trainer
 from eqlib.models.training.reports import dataset_checksum
+from eqlib.usage import UsageError
 from tests.models.training.processes import final_hashes, in_child
 from tests.models.training.toy import Toy, toy_config
 from tests.models.training.toy_folds import SIDES
@@ -34,7 +35,7 @@ def test_run_leaves_its_files(finished):
     run, report = finished
     assert {path.name for path in run.iterdir()} == {
         *("config.yaml", "metrics.csv", "metrics.jsonl", "curves.png", "predictions.png"),
-        *("report.json", "report.md", "checkpoints"),
+        *("report.json", "report.md", "checkpoints", "data.sha256"),
     }
     assert json.loads((run / "report.json").read_text()) == report
     assert yaml.safe_load((run / "config.yaml").read_text()) == report["config"]
@@ -135,7 +136,7 @@ def test_unknown_weights_are_refused(finished):
 
 
 def test_empty_split_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"the valid split of .* is empty"):
+    with pytest.raises(UsageError, match=r"the valid split of .* is empty"):
         train(toy_config(data={"valid": 0}), tmp_path)
 
 
@@ -184,9 +185,64 @@ def test_folder_below_a_file_is_named():
         train(CONFIG, Path(__file__) / "run")
 
 
-def test_a_wrong_network_option_leaves_no_run_behind(tmp_path):
-    with pytest.raises(ValueError, match="dropout"):
-        train(toy_config(network={"dropout": 2.0}), tmp_path / "run")
+@pytest.mark.parametrize(
+    ("network", "message"), [({"dropout": 2.0}, "dropout"), ({"width": -3}, "negative dimension")]
+)
+def test_a_wrong_network_option_leaves_no_run_behind(network, message, tmp_path):
+    with pytest.raises(UsageError, match=f"network: .*{message}"):
+        train(toy_config(network=network), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def interrupted(run):
+    """Leave a run that was interrupted after its last step."""
+    train(toy_config(epochs=1), run)
+    (run / "report.json").unlink()
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_a_run_does_not_go_on_with_other_data(split, tmp_path, monkeypatch):
+    interrupted(tmp_path)
+    load = Toy.load
+
+    def other(self):
+        splits = load(self)
+        getattr(splits, split).tensors["points"][3] += 1e-6
+        return splits
+
+    monkeypatch.setattr(Toy, "load", other)
+    with pytest.raises(UsageError, match=r"began with other data than there are now .*--data-dir"):
+        train(toy_config(epochs=1), tmp_path, resume=True)
+    monkeypatch.undo()
+    train(toy_config(epochs=1), tmp_path, resume=True)
+
+
+def test_a_run_that_noted_no_data_goes_on_and_notes_them(tmp_path):
+    interrupted(tmp_path)
+    noted = (tmp_path / "data.sha256").read_text()
+    (tmp_path / "data.sha256").unlink()
+    train(toy_config(epochs=1), tmp_path, resume=True)
+    assert (tmp_path / "data.sha256").read_text() == noted
+    assert noted.count("\n") == 3
+
+
+def test_a_damaged_report_of_a_finished_run_is_named(tmp_path):
+    train(toy_config(epochs=1), tmp_path)
+    (tmp_path / "report.json").write_text('{"test": ')
+    with pytest.raises(UsageError, match=r"report.json is damaged .* remove the file and resume"):
+        train(toy_config(epochs=1), tmp_path, resume=True)
+
+
+def test_the_data_see_what_is_given_for_what_they_decide(tmp_path, monkeypatch):
+    from tests.models.training.toy_folds import Sides
+
+    def refuse(self, given):
+        raise UsageError(f"network.outputs: got {given['outputs']}")
+
+    monkeypatch.setattr(Sides, "network_options", refuse)
+    config = parse_train(SIDES, ["--network.outputs", "1"]).config
+    with pytest.raises(UsageError, match=r"network\.outputs: got 1"):
+        train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from eqlib.models.training import sweep as module
 from eqlib.models.training import train
 from eqlib.models.training.sweep import read_sweep, run_sweep
 from eqlib.usage import UsageError
@@ -57,6 +58,26 @@ def test_threads_are_given_to_runs_that_state_none(tmp_path):
     path = write(tmp_path, {"preset": "cpu", "model": "dense"}, {"training": {"threads": 2}})
     threads = [run.command.config.training.threads for run in read_sweep(path, threads=3)]
     assert threads == [3, 2]
+
+
+def test_the_folder_of_the_data_is_given_to_runs_that_state_none(tmp_path):
+    path = write(tmp_path, {"seed": 0}, {"seed": 1, "data_dir": "own"})
+    runs = read_sweep(path, data_dir="given")
+    assert [run.command.data_dir for run in runs] == [Path("given"), Path("own")]
+    assert [run.command.data_dir for run in read_sweep(path)] == [None, Path("own")]
+
+
+def test_nothing_starts_where_the_folder_of_the_data_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_start", lambda *_, **__: pytest.fail("a run was started"))
+    path = tmp_path / "sweep.yaml"
+    entry = {"task": "graphs", "dataset": "mutag", "model": "gin"}
+    path.write_text(json.dumps([{"task": TASK, "out": str(tmp_path / "first")}, entry]))
+    missing = str(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=rf"there is no folder {missing} .* --data-dir"):
+        run_sweep(read_sweep(path, data_dir=missing))
+    path.write_text(json.dumps([entry | {"data": {"download": True}}]))
+    with pytest.raises(pytest.fail.Exception, match="a run was started"):
+        run_sweep(read_sweep(path, data_dir=missing))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 from eqlib.models.graphs import encode_graph6
 from eqlib.models.graphs.brec import CATEGORIES, PAIRS, read_brec
 from eqlib.models.graphs.brec.pairs import PUBLIC, PublicCopies
+from eqlib.usage import UsageError
 from tests.models.graphs.brec.toy import EASY, HARD, easy_and_hard, edges_of
 
 
@@ -99,8 +100,27 @@ def test_missing_and_damaged_files(tmp_path, folder):
     with pytest.raises(ValueError, match="dtype float64"):
         read_brec(folder)
     np.save(path, np.array([{}] * 200), allow_pickle=True)
-    with pytest.raises(ValueError, match="expected an array of graph6 text"):
+    with pytest.raises(ValueError, match=r"cfi\.npy is damaged or of another format: Object"):
         read_brec(folder)
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY"], ids=str)
+def test_a_file_that_is_no_array_is_named(content, folder):
+    path = folder / "brec" / "cfi.npy"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"cfi\.npy is damaged or of another format"):
+        read_brec(folder)
+    np.save(path, np.array(["no graph6 \x1f"] * 200))
+    with pytest.raises(UsageError, match=r"cfi\.npy is damaged .*expected a graph6 line"):
+        read_brec(folder)
+
+
+def test_checksums_are_those_of_the_graphs(folder, tmp_path):
+    first = read_brec(folder).checksum()
+    assert read_brec(folder).checksum() == first != easy_and_hard().checksum()
+    lines = np.array([b"A_"] * 4)
+    assert PublicCopies(lines).checksum() != PublicCopies(lines[::2]).checksum()
 
 
 @pytest.mark.data

@@ -101,7 +101,7 @@ def test_the_command_counts_by_category(tmp_path, capsys):
     report = json.loads(out.read_text())
     assert report["categories"]["basic"] == {"pairs": 60, "three_wl": 60, "with_k4": 60}
     assert report["not_separated"]["three_wl"] == list(range(260, 360))
-    assert main(["--data-dir", str(tmp_path / "nowhere")]) == 1
+    assert main(["--data-dir", str(tmp_path / "nowhere")]) == 2
 
 
 @pytest.mark.data

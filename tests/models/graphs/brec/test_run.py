@@ -1,13 +1,15 @@
 """Runs over pairs: resumed, summed up, and from the command line."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
+from eqlib.cli import main as eqlib
 from eqlib.models.graphs import encode_graph6
-from eqlib.models.graphs.brec import CATEGORIES, Schedule, run_pairs, summarise
-from eqlib.models.graphs.brec.command import choose_pairs, main
+from eqlib.models.graphs.brec import CATEGORIES, Schedule, procedure, run_pairs, summarise
+from eqlib.models.graphs.brec.command import choose_pairs, main, tell
 from eqlib.models.graphs.brec.run import over_seeds, table
 from tests.models.graphs.brec.toy import HARD, Constant, Degrees, easy_and_hard, edges_of, maker
 
@@ -24,7 +26,7 @@ def judged(path, pairs, network=Degrees, **options):
         0,
         pairs,
         SHORT,
-        tell=lambda row: new.append(row["index"]),
+        tell=lambda row, *_: new.append(row["index"]),
         **options,
     )
     return rows, new
@@ -102,7 +104,8 @@ def test_the_command_prints_a_table_and_writes_rows_and_report(folder, tmp_path,
     assert main([*options, "--out", str(out)]) == 0
     printed = capsys.readouterr()
     assert "0 of 1 (judged, of 100)" in printed.out
-    assert "pair 260 (cfi, 6 nodes)" in printed.err
+    for number, pair in (("1/2", "0 (basic"), ("2/2", "260 (cfi")):
+        assert f"[{number}] pair {pair}, 6 nodes): not distinguished; T^2 " in printed.err
     report = json.loads((out / "gin.json").read_text())
     assert report["over_seeds"]["total"]["counts"] == [0, 0]
     assert report["width"] == 8
@@ -122,7 +125,7 @@ def test_the_command_prints_a_table_and_writes_rows_and_report(folder, tmp_path,
     ids=["folder", "model", "category", "data"],
 )
 def test_wrong_words_are_explained(options, message, capsys):
-    assert main(options) > 0
+    assert main(options) == 2
     assert message in capsys.readouterr().err
 
 
@@ -131,14 +134,77 @@ def test_pairs_are_chosen_by_category():
     assert len(choose_pairs([category.name for category in CATEGORIES])) == 400
 
 
+def test_progress_says_what_came_of_a_pair_and_where_the_run_is(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    run_pairs(maker(Degrees), easy_and_hard(), path, 0, [1, 0], SHORT, tell=tell)
+    hard, easy = capsys.readouterr().err.splitlines()
+    assert hard.startswith("[1/2] pair 1 (basic, 6 nodes): not distinguished; T^2")
+    assert easy.startswith("[2/2] pair 0 (basic, 6 nodes): distinguished; T^2")
+    # a run that goes on counts those that were judged before
+    path.write_text("".join(path.read_text().splitlines(True)[:2]))
+    run_pairs(maker(Degrees), easy_and_hard(), path, 0, [1, 0], SHORT, tell=tell)
+    assert capsys.readouterr().err.startswith("[2/2] pair 0 ")
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Let BREC have two pairs alone."""
+    monkeypatch.setattr(procedure, "choose_pairs", lambda names: [0, 260])
+
+
+def brec_command(folder, out, *options):
+    """Return the exit code of a small run of BREC as a task."""
+    words = ["train", "graphs", "--dataset", "brec", "--model", "gin", "--training.epochs", "1"]
+    words += ["--network.width", "4", "--network.layers", "1", *options]
+    return eqlib([*words, "--data-dir", str(folder), "--out", str(out)])
+
+
+def test_a_run_as_a_task_says_where_it_is_and_keeps_no_weights(few, folder, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert brec_command(folder, out) == 0
+    assert "[2/2] pair 260 (cfi, 6 nodes): not distinguished;" in capsys.readouterr().err
+    for command in ("check", "evaluate"):
+        assert eqlib([command, str(out), "--data-dir", str(folder)]) == 2
+        message = capsys.readouterr().err
+        assert "holds no weights, as BREC keeps none: its results are in" in message
+        assert str(out / "report.md") in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("precision", "float32"),
+        ("schedule", "cosine"),
+        ("clip_norm", "1"),
+        ("ema_decay", "0.9"),
+        ("warmup_epochs", "3"),
+        ("patience", "2"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(name, value, folder, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert brec_command(folder, out, f"--training.{name}", value) == 2
+    assert f"training.{name}: got {value}" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_run_of_other_pairs_is_not_gone_on_with(few, folder, tmp_path, capsys):
+    out, other = tmp_path / "run", tmp_path / "other"
+    assert brec_command(folder, out) == 0
+    (out / "report.json").unlink()
+    assert brec_command(folder, out, "--resume") == 0
+    (out / "report.json").unlink()
+    shutil.copytree(folder / "brec", other / "brec")
+    lines = np.load(other / "brec" / "dr.npy")
+    np.save(other / "brec" / "dr.npy", lines[::-1])
+    assert brec_command(other, out, "--resume") == 2
+    assert "began with other data than there are now" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_train_runs_brec(folder, tmp_path):
-    from eqlib.cli import main as eqlib
-
     out = tmp_path / "run"
-    words = ["train", "graphs", "--dataset", "brec", "--model", "gin", "--preset", "quick"]
-    words += ["--training.epochs", "1", "--network.width", "4", "--network.layers", "1"]
-    assert eqlib([*words, "--data-dir", str(folder), "--out", str(out)]) == 0
+    assert brec_command(folder, out) == 0
     report = json.loads((out / "report.json").read_text())
     assert report["test"]["accuracy"] == 0
     assert report["brec"]["total"]["judged"] == 400

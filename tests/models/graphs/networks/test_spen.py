@@ -104,6 +104,16 @@ def test_an_open_choice_is_made_by_all_graphs_together():
     assert torch.equal(made(**both, plan=plan), build(policy="whole")(**both))
 
 
+@pytest.mark.parametrize("options", [{"hops": 2}, {"rooted": True}], ids=str)
+def test_an_open_choice_is_ego_nets_where_hops_or_roots_ask_for_them(options):
+    dense = odd_graphs(chosen=[6])
+    made = build(policy="auto", **options)
+    assert planned(made, dense).has_centers
+    assert torch.equal(made(**dense), build(policy="ego", **options)(**dense))
+    # control: without them this graph is seen as a whole
+    assert not planned(build(policy="auto"), dense).has_centers
+
+
 def test_roots_and_hops_and_policies_are_seen():
     given = odd_graphs()
     plain = build()(**given)
@@ -185,6 +195,13 @@ def test_with_a_plan_it_compiles_as_one_graph(options):
         ({"layers": 0}, "layers: expected 1 or more, got 0"),
         ({"hops": 0}, "hops: expected 1 or more, got 0"),
         ({"policy": "whole", "rooted": True}, "rooted: the subgraphs of policy 'whole' have no"),
+        ({"policy": "whole", "hops": 2}, "hops: got 2, but policy 'whole' has no ego nets"),
+        ({"policy": "node_deleted", "hops": 2}, "hops: got 2, but policy 'node_deleted' has no"),
+        ({"policy": "node_marked", "hops": 2}, "hops: got 2, but policy 'node_marked' has no"),
+        ({"width": -3}, "width: expected 1 or more, got -3"),
+        ({"node_types": 0}, "node_types: expected 1 or more, got 0"),
+        ({"outputs": 0}, "outputs: expected 1 or more, got 0"),
+        ({"hidden": 1}, "hidden: expected 2 or more, got 1"),
     ],
     ids=str,
 )

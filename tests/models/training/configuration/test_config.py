@@ -203,6 +203,7 @@ def test_wrong_options_are_explained(options, message):
         ("- 1", "expected names with values, got [1]"),
         ("training: {epochs: 1", "is damaged or not YAML"),
         ("task: nbody", "is for 'nbody', not for 'vectors'"),
+        ("data: {dataset: mutag}", "unknown name in data 'dataset'"),
         ("model: dens", "did you mean 'dense'"),
         ("seed: x", "seed: expected int, got 'x'"),
         ("seed: -1", "seed: expected zero or a positive integer, got -1"),

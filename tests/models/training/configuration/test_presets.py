@@ -49,7 +49,7 @@ def test_settings_of_a_data_set_come_after_those_of_all(use):
     assert (training.epochs, training.batch_size, training.learning_rate) == (7, 2, 0.25)
     assert circle.network["width"] == 3
     assert circle.data["protocol"] == "nested"
-    assert circle.data["dataset"] == "line"  # which data set is the user's choice
+    assert (usual.data["dataset"], circle.data["dataset"]) == ("line", "circle")
 
 
 @pytest.mark.parametrize("option", ["--dataset", "--data.dataset"])
@@ -72,6 +72,13 @@ def test_the_command_line_gives_the_configuration_back(use):
     words = shlex.split(command_line(config))
     assert words[-4:] == ["--data.dataset", "circle", "--data.folds", "2"]
     assert parse_train(SIDES, words[3:]).config == config
+
+
+def test_a_data_set_that_a_task_does_not_have_is_refused():
+    with pytest.raises(UsageError, match=r"data: .*unexpected keyword argument 'dataset'"):
+        make_config("nbody", "egnn", dataset="circle")
+    with pytest.raises(UsageError, match=r"^data: unknown dataset 'mutagg'; did you mean"):
+        make_config("graphs", "gin", dataset="mutagg")
 
 
 def test_sections_may_share_their_settings(use):
@@ -108,9 +115,9 @@ def test_sections_of_tasks_with_one_data_set_are_refused(tmp_path, monkeypatch):
 
 
 def test_sections_of_data_sets_that_there_are_not_are_refused(tmp_path, monkeypatch):
-    from eqlib.models.graphs import GraphSeparation
+    from eqlib.models.graphs import GraphClassification
 
     (tmp_path / "quick.yaml").write_text("datasets: {mutagg: {}}")
-    monkeypatch.setattr(GraphSeparation, "presets", tmp_path)
+    monkeypatch.setattr(GraphClassification, "presets", tmp_path)
     with pytest.raises(UsageError, match="did you mean 'mutag'"):
-        read_preset(GraphSeparation, "quick")
+        read_preset(GraphClassification, "quick")

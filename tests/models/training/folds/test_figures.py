@@ -21,6 +21,13 @@ def test_last_epochs_and_best_epoch_of_the_mean_curve():
     assert figures["folds"][1]["best_epoch_accuracy"] == 0.5
 
 
+def test_each_fold_has_its_own_number_of_test_items():
+    runs = [finished_run(fold, [0.5], rule) for fold in (1, 2) for rule in ("nested", "published")]
+    for run in runs:
+        run.report["sizes"] = {"test": 10 * run.fold}
+    assert [fold["test_items"] for fold in gather(runs, "accuracy")["folds"]] == [10, 20]
+
+
 def test_last_epochs_of_rare_evaluations():
     run = finished_run(1, [0.0, 0.2, 0.4, 0.8])
     rows = [row | {"epoch": 5.0 * row["epoch"]} for row in run.rows]

@@ -1,7 +1,9 @@
 """Cross-validation: its runs, its report, and what becomes of interruptions."""
 
 import json
+import shutil
 import statistics
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +11,8 @@ from eqlib.models.training import evaluate, load_model, train
 from eqlib.models.training.configuration import load_config
 from eqlib.models.training.loop import Trainer
 from eqlib.models.training.reports import read_reports, read_rows, summarise
+from eqlib.usage import UsageError
+from tests.models.training import toy_folds
 from tests.models.training.processes import final_hashes
 from tests.models.training.toy_folds import POINTS, folds_config
 
@@ -31,7 +35,7 @@ def timeless(report):
 def test_every_fold_is_a_run_of_its_own_by_each_rule(finished):
     out, report = finished
     parts = {f"fold-{fold}-{rule}" for fold in (1, 2, 3) for rule in ("nested", "published")}
-    files = {"config.yaml", "report.json", "report.md", "folds.png"}
+    files = {"config.yaml", "data.sha256", "report.json", "report.md", "folds.png"}
     assert {path.name for path in out.iterdir()} == parts | files
     for name in parts:
         config = load_config(out / name / "config.yaml")
@@ -154,6 +158,65 @@ def test_finished_folds_are_left_as_they_are(finished, tmp_path, monkeypatch):
     (tmp_path / "report.json").unlink()
     monkeypatch.setattr(Trainer, "fit", lambda self: pytest.fail("it trained again"))
     assert train(config, tmp_path, resume=True)["test"] == whole["test"]
+
+
+def test_more_folds_are_added_to_a_finished_cross_validation(finished, tmp_path, monkeypatch):
+    out, whole = finished
+    run = shutil.copytree(out, tmp_path / "run")
+    with monkeypatch.context() as stopped:
+        stopped.setattr(Trainer, "_train_step", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(folds_config(data={"folds": 4}), run, resume=True)
+    assert not (run / "report.json").exists()  # one of three folds would pass for that of four
+    report = train(folds_config(data={"folds": 4}), run, resume=True)
+    assert [fold["fold"] for fold in report["folds"]] == [1, 2, 3, 4]
+    # the first three are those that were there, save what the epoch best for all folds decides
+    best = "best_epoch_accuracy"
+    for fold, before in zip(report["folds"], whole["folds"], strict=False):
+        assert fold | {best: None} == before | {best: None}
+    with pytest.raises(UsageError, match=r"data\.folds \(4 -> 3\)"):
+        train(folds_config(), run, resume=True)
+
+
+def test_folds_of_other_data_are_not_mixed(finished, tmp_path, monkeypatch):
+    out, _ = finished
+    run = shutil.copytree(out, tmp_path / "run")
+    (run / "report.json").unlink()
+    shutil.rmtree(run / "fold-3-published")
+    monkeypatch.setattr(toy_folds, "POINTS", 70)
+    with pytest.raises(UsageError, match="began with other data than there are now"):
+        train(folds_config(), run, resume=True)
+    assert not (run / "fold-3-published").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("metrics.jsonl", None, r"metrics\.jsonl is missing or empty, .* trains the fold again"),
+        ("metrics.jsonl", "", r"metrics\.jsonl is missing or empty"),
+        ("metrics.jsonl", "{}\n{\n", r"metrics\.jsonl is damaged"),
+        ("report.json", '{"test', r"report\.json is damaged or not JSON"),
+        ("report.json", "{}", r"report\.json is not a report: task"),
+    ],
+    ids=["no metrics", "empty metrics", "damaged metrics", "damaged report", "empty report"],
+)
+def test_a_finished_fold_with_damaged_figures_is_named(file, content, message, finished, tmp_path):
+    out, _ = finished
+    run = shutil.copytree(out, tmp_path / "run")
+    (run / "report.json").unlink()
+    if content is None:
+        (run / "fold-2-nested" / file).unlink()
+    else:
+        (run / "fold-2-nested" / file).write_text(content)
+    with pytest.raises(UsageError, match=f"fold-2-nested/{message}"):
+        train(folds_config(), run, resume=True)
+
+
+def test_a_wrong_network_option_leaves_no_folder_behind(tmp_path):
+    config = replace(folds_config(), network={"width": -3})
+    with pytest.raises(UsageError, match="network: "):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_rare_checkpoints_change_no_figure(finished, tmp_path):

@@ -140,6 +140,28 @@ def test_pickle_in_place_of_weights_is_refused_unopened(save, tmp_path):
     assert not trace.exists()
 
 
+def with_header_of(length):
+    """Return a checkpoint whose weights have a header of some length in bytes."""
+    for name in range(1, length):
+        checkpoint = make_checkpoint()._replace(model={"x" * name: torch.arange(3.0)})
+        found = int.from_bytes(module._files(checkpoint)["model.safetensors"][:8], "little")
+        if found == length:
+            return checkpoint
+    raise AssertionError(length)
+
+
+@pytest.mark.parametrize("begins", [b"\x80\x00", b"\x80\x02", b"\x80\x04"], ids=str)
+def test_a_header_whose_length_looks_like_a_pickle_is_none(begins, tmp_path):
+    place = write_checkpoint(tmp_path, with_header_of(int.from_bytes(begins, "little")))
+    path = place / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    assert content.startswith(begins)
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"does not match its checksum \(damaged: x+\)"):
+        read_checkpoint(place)
+
+
 def test_code_in_the_state_is_refused_unexecuted(tmp_path):
     trace = tmp_path / "trace"
     checkpoint = make_checkpoint()._replace(state={"bomb": Bomb(trace)})
