@@ -1,6 +1,6 @@
 """What subgraphs cost: pairs and memory, before these are taken."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 LIMIT = 8 * 2**30
 """Largest memory of a plan and one channel by default, in bytes."""
@@ -12,7 +12,8 @@ MEMBER_BYTES = 32
 SUBGRAPH_BYTES = 40
 NODE_BYTES = 16
 
-POLICIES = ("ego", "node_deleted", "node_marked", "whole_graph")
+Policy = Literal["ego", "node_deleted", "node_marked", "whole_graph"]
+POLICIES = get_args(Policy)
 
 
 class CostWarning(UserWarning):

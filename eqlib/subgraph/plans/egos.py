@@ -1,7 +1,7 @@
 """Ego nets: for every node, the nodes around it."""
 
 import warnings
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Int
@@ -21,7 +21,7 @@ from eqlib.subgraph.plans.members import arange, assemble, bounds
 from eqlib.subgraph.plans.plan import SubgraphPlan
 
 WhenDearer = Literal["warn", "whole", "ignore"]
-CHOICES = ("warn", "whole", "ignore")
+CHOICES = get_args(WhenDearer)
 
 
 def ego_plan(

@@ -1,16 +1,12 @@
 """The cost of a policy, without making its plan."""
 
-from typing import Literal
-
 from jaxtyping import Int
 from torch import Tensor
 
 from eqlib.subgraph.plans.arguments import check_graphs
 from eqlib.subgraph.plans.copies import copies_cost
-from eqlib.subgraph.plans.cost import LIMIT, POLICIES, PlanCost
+from eqlib.subgraph.plans.cost import LIMIT, POLICIES, PlanCost, Policy
 from eqlib.subgraph.plans.egos import ego_members
-
-Policy = Literal["ego", "node_deleted", "node_marked", "whole_graph"]
 
 
 def plan_cost(

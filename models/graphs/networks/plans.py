@@ -1,6 +1,6 @@
 """Which subgraphs a network sees: the choice, and the plan that follows from it."""
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from jaxtyping import Int
 from torch import Tensor
@@ -10,7 +10,7 @@ from eqlib.subgraph import SubgraphPlan
 from eqlib.usage import UsageError, unknown
 
 Policy = Literal["ego", "node_deleted", "node_marked", "whole", "auto"]
-POLICIES = ("ego", "node_deleted", "node_marked", "whole", "auto")
+POLICIES = get_args(Policy)
 
 
 class PlanOptions(NamedTuple):

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
+from eqlib.kernels import native
 from eqlib.kernels.pair_linear import (
     Nodes,
     Settings,
-    compiled,
     pair_layer,
     pair_layer_gradient,
     whynot_layer,
@@ -275,7 +275,7 @@ def test_threads_change_nothing(nodes, threads, rng, monkeypatch):
         sizes, WIDTHS["all orders"], None if nodes is None else 120, rng
     )
     one = pair_layer(features, weights, settings)
-    monkeypatch.setattr(compiled, "count_threads", lambda work: threads)
+    monkeypatch.setattr(native, "count_threads", lambda work: threads)
     several = pair_layer(features, weights, settings)
     assert all(torch.equal(a, b) for a, b in zip(one, several, strict=True))
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from eqlib.models.graphs.brec.refinement import first_colours, separated
+from eqlib.models.graphs.brec.three_wl import first_colours, separated
 from eqlib.models.graphs.networks import MLP
 from eqlib.models.graphs.refinement import MODELS, count_left, graph_colours, main
 from eqlib.models.graphs.variants import VARIANTS
-from tests.models.graphs.brec.test_refinement import rook, shrikhande
+from tests.models.graphs.brec.test_three_wl import rook, shrikhande
 from tests.models.graphs.test_separation import same_colours
 
 models = pytest.mark.parametrize("model", MODELS)

@@ -11,7 +11,7 @@ import torch
 
 from eqlib.models.graphs import encode_graph6
 from eqlib.models.graphs.brec import CATEGORIES
-from eqlib.models.graphs.brec.refinement import first_colours, main, separated
+from eqlib.models.graphs.brec.three_wl import first_colours, main, separated
 from tests.models.graphs.brec.toy import HARD, edges_of
 
 
@@ -82,7 +82,7 @@ def test_strongly_regular_graphs_need_numbers_of_complete_graphs():
 
 def test_blocks_of_rows_change_nothing(monkeypatch):
     colours = first_colours(stack(rook(), rook()), polynomials=False)
-    monkeypatch.setattr("eqlib.models.graphs.brec.refinement._BLOCK", 1)
+    monkeypatch.setattr("eqlib.models.graphs.brec.three_wl._BLOCK", 1)
     assert not separated(colours)
     assert separated(first_colours(stack(*HARD), polynomials=False))
 

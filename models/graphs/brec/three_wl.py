@@ -1,6 +1,6 @@
 """The pairs that refinement of colours of pairs of nodes separates: a bound for networks.
 
-``python -m eqlib.models.graphs.brec.refinement`` counts those of BREC. The folklore form of 2-WL,
+``python -m eqlib.models.graphs.brec.three_wl`` counts those of BREC. The folklore form of 2-WL,
 as strong as 3-WL, bounds second-order networks with products, such as PPGN, and networks of
 second order on subgraphs that are found around a node.
 """
@@ -70,7 +70,7 @@ def first_colours(adjacency: Int[Tensor, "2 n n"], polynomials: bool) -> Int[Ten
 def main(arguments: Sequence[str] | None = None) -> int:
     """Count the pairs of BREC that refinement separates and return the exit code."""
     parser = make_parser(
-        "python -m eqlib.models.graphs.brec.refinement",
+        "python -m eqlib.models.graphs.brec.three_wl",
         "[--out FILE] [--data-dir DIR]",
         "Count the pairs of BREC that 3-WL separates, without and with numbers of K4.",
     )
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.out:
             write_durably(Path(given.out), (json.dumps(_report(rows), indent=2) + "\n").encode())
     except (OSError, ValueError) as error:
-        print(f"refinement: {error}", file=sys.stderr)
+        print(f"three_wl: {error}", file=sys.stderr)
         return exit_code(error)
     for name, count in _report(rows)["categories"].items():
         print(f"{name}: {count['three_wl']} of {count['pairs']}, with K4 {count['with_k4']}")
