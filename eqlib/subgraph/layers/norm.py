@@ -187,7 +187,8 @@ class _BatchNorm(nn.Module):
         return _reordered(torch.cat(parts), inverse, order)
 
     def _normalise(self, rows: Tensor, kind: int) -> Tensor:
-        several = True if rows.shape[0] > 1 else False  # noqa: SIM210 - no symbol of torch.compile
+        # A plain bool: in torch.compile the comparison is a symbol, which batch_norm does not take.
+        several = True if rows.shape[0] > 1 else False  # noqa: SIM210
         return batch_norm(
             rows,
             self.running_mean[kind],
